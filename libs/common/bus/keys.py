@@ -1,0 +1,22 @@
+"""Every name on the bus, written once. Braces are a Redis Cluster hash tag: a partition's keys share a node."""
+
+import zlib
+
+PERSISTENCE_GROUP = "persistence"  # the group that holds the trim
+PERSISTENCE_CONSUMER = "writer"  # one fixed name, so that a successor finds its predecessor's pending entries
+PARTITIONS_KEY = "tickvault_partitions"
+
+
+def ticks_key(partition: int) -> str:
+    """The stream of one partition."""
+    return f"ticks:{{{partition}}}"
+
+
+def persisted_key(partition: int) -> str:
+    """The hash session → last journal position that is durable without a hole."""
+    return f"persisted:{{{partition}}}"
+
+
+def partition_of(symbol: str, partitions: int) -> int:
+    """crc32 of the symbol modulo the number of partitions; what has no symbol travels in partition 0."""
+    return zlib.crc32(symbol.encode()) % partitions if partitions > 1 else 0

@@ -1,0 +1,219 @@
+"""The bus on Redis 6.2 or newer. Every Redis failure becomes Retryable: the caller keeps its input and tries again."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis import asyncio as aioredis
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from libs.common.bus.entry import Entry
+from libs.common.bus.keys import PARTITIONS_KEY, PERSISTENCE_CONSUMER, PERSISTENCE_GROUP, persisted_key, ticks_key
+from libs.common.domain.errors import Retryable
+
+SOCKET_TIMEOUT_S = 10.0  # an answer that takes longer is a failure; a blocking read waits less than half of it
+BACKLOG_COUNTED_MAX = 1_000  # entries; more is reported as this many
+REDIS_OLDEST = (6, 2)
+
+
+class BusRefused(Exception):  # noqa: N818
+    """This Redis must not be used as the bus; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry as the stream holds it. `fields` is None where the entry was trimmed before it was read: a loss."""
+
+    entry_id: str
+    fields: dict[bytes, bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the persistence group is behind: entries not yet delivered or not yet acknowledged, and their age."""
+
+    entries: int
+    oldest_age_s: float
+
+
+class Bus(Protocol):
+    """What the services need of the bus; RedisBus is it, and testing has one in memory."""
+
+    async def check(self, partitions: int) -> None: ...
+    async def backlog(self, partition: int) -> Backlog: ...
+    async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None: ...
+    async def watermarks(self, partition: int) -> dict[str, int]: ...
+    async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None: ...
+    async def join(self, partition: int) -> None: ...
+    async def read_pending(self, partition: int, after: str, count: int) -> list[Delivery]: ...
+    async def read_new(self, partition: int, count: int, block_ms: int) -> list[Delivery]: ...
+    async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None: ...
+    async def trim(self, partition: int, replay_hours: float, bytes_max: int) -> int: ...
+
+
+class RedisBus:
+    def __init__(self, url: str) -> None:
+        # no retries of the client's own: after a failure the caller must know that entries may be lost or doubled
+        self._redis: Any = aioredis.Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=5.0,
+            protocol=2,
+            health_check_interval=0,
+        )
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def check(self, partitions: int) -> None:
+        """BusRefused where this Redis may evict, is too old, or was filled with another number of partitions."""
+        with _retryable():
+            server = await self._redis.info("server")
+            memory = await self._redis.info("memory")
+        version = str(server["redis_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < REDIS_OLDEST:
+            raise BusRefused(f"Redis {version} is too old: TickVault needs 6.2 or newer")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise BusRefused(
+                f"Redis has maxmemory-policy {policy} and may delete ticks that are not yet stored: "
+                "set `maxmemory-policy noeviction` in redis.conf (or CONFIG SET) and start again"
+            )
+        with _retryable():
+            await self._redis.set(PARTITIONS_KEY, partitions, nx=True)
+            stored = int(await self._redis.get(PARTITIONS_KEY) or partitions)
+        if stored != partitions:
+            raise BusRefused(
+                f"the streams in this Redis were filled with {stored} partitions, TICKVAULT_PARTITIONS is {partitions}: "
+                f"set it back, or drain the streams, delete the key {PARTITIONS_KEY} and start again"
+            )
+
+    async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        """Append (partition, entry) pairs in order, in one round trip. On Retryable any of them may have arrived."""
+        with _retryable():
+            pipeline = self._redis.pipeline(transaction=False)
+            for partition, entry in entries:
+                pipeline.xadd(ticks_key(partition), entry.fields())
+            await pipeline.execute()
+
+    async def watermarks(self, partition: int) -> dict[str, int]:
+        with _retryable():
+            found = await self._redis.hgetall(persisted_key(partition))
+        return {session.decode(): int(position) for session, position in found.items()}
+
+    async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None:
+        if positions:
+            with _retryable():
+                await self._redis.hset(persisted_key(partition), mapping=positions)
+
+    async def join(self, partition: int) -> None:
+        """Create the persistence group from the stream's beginning where it is missing: `$` would skip what is already there."""
+        with _retryable():
+            try:
+                await self._redis.xgroup_create(ticks_key(partition), PERSISTENCE_GROUP, id="0", mkstream=True)
+            except exceptions.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read_pending(self, partition: int, after: str, count: int) -> list[Delivery]:
+        """What was delivered to the writer and never acknowledged, after the given id."""
+        return await self._read(partition, after, count, None)
+
+    async def read_new(self, partition: int, count: int, block_ms: int) -> list[Delivery]:
+        """What no writer has had yet; waits up to block_ms for the first."""
+        return await self._read(partition, ">", count, block_ms)
+
+    async def _read(self, partition: int, after: str, count: int, block_ms: int | None) -> list[Delivery]:
+        with _retryable():
+            answer: Any = await self._redis.xreadgroup(
+                PERSISTENCE_GROUP, PERSISTENCE_CONSUMER, {ticks_key(partition): after}, count=count, block=block_ms
+            )
+        return [Delivery(entry_id.decode(), fields or None) for _, found in answer or () for entry_id, fields in found]
+
+    async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None:
+        """Publish the watermark, then acknowledge: called only after the rows are durable."""
+        with _retryable():
+            pipeline = self._redis.pipeline(transaction=False)
+            if positions:
+                pipeline.hset(persisted_key(partition), mapping=positions)
+            pipeline.xack(ticks_key(partition), PERSISTENCE_GROUP, *entry_ids)
+            await pipeline.execute()
+
+    async def backlog(self, partition: int) -> Backlog:
+        """Counted from ids: `lag` is absent before Redis 7 and wrong after a trim. Without the group, all there is."""
+        key = ticks_key(partition)
+        with _retryable():
+            floor = await self._floor(key) or "-"
+            waiting = await self._redis.xrange(key, min=floor, count=BACKLOG_COUNTED_MAX)
+            now_s, now_us = await self._redis.time()
+        if not waiting:
+            return Backlog(0, 0.0)
+        return Backlog(len(waiting), max(0.0, now_s + now_us / 1e6 - int(waiting[0][0].split(b"-")[0]) / 1000))
+
+    async def tail(self, partition: int, count: int) -> list[Delivery]:
+        """The newest entries, newest first."""
+        with _retryable():
+            found = await self._redis.xrevrange(ticks_key(partition), count=count)
+        return [Delivery(entry_id.decode(), fields) for entry_id, fields in found]
+
+    async def follow(self, partitions: int, block_ms: int, after: dict[int, str]) -> AsyncIterator[tuple[int, Delivery]]:
+        """Every entry after the given ids, for ever, of all partitions: a reader outside the groups."""
+        positions = {ticks_key(partition): after.get(partition, "0") for partition in range(partitions)}
+        numbers = {key.encode(): number for number, key in enumerate(positions)}
+        while True:
+            with _retryable():
+                answer: Any = await self._redis.xread(dict(positions), count=100, block=block_ms)
+            for key, found in answer or ():
+                for entry_id, fields in found:
+                    positions[key.decode()] = entry_id.decode()
+                    yield numbers[key], Delivery(entry_id.decode(), fields)
+
+    async def trim(self, partition: int, replay_hours: float, bytes_max: int) -> int:
+        """Delete what is both durable and older than the replay window; over bytes_max, all that is durable. Entries deleted."""
+        key = ticks_key(partition)
+        with _retryable():
+            floor = await self._floor(key)
+            if floor is None:
+                return 0
+            size = await self._redis.memory_usage(key) or 0
+            if size <= bytes_max:
+                now_s, _ = await self._redis.time()
+                window = (int((now_s - replay_hours * 3600) * 1000), 0)
+                floor = _text(min(_pair(floor), window))
+            return int(await self._redis.xtrim(key, minid=floor, approximate=False))
+
+    async def _floor(self, key: str) -> str | None:
+        """The first id that persistence has not acknowledged; None where its group is missing (then nothing may be trimmed)."""
+        try:
+            groups = await self._redis.xinfo_groups(key)
+        except exceptions.ResponseError:  # the stream does not exist
+            return None
+        for group in groups:
+            if group["name"] == PERSISTENCE_GROUP.encode():
+                pending = await self._redis.xpending(key, PERSISTENCE_GROUP)
+                if pending["min"]:
+                    return str(pending["min"].decode())
+                milliseconds, number = _pair(group["last-delivered-id"].decode())
+                return _text((milliseconds, number + 1))
+        return None
+
+
+def _pair(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _text(pair: tuple[int, int]) -> str:
+    return f"{max(pair[0], 0)}-{pair[1]}"
+
+
+@contextlib.contextmanager
+def _retryable() -> Iterator[None]:
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as error:
+        raise Retryable(f"Redis: {type(error).__name__}: {error}") from error

@@ -1,0 +1,55 @@
+"""Where every file lies below the data directory, written once."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.common.domain.moment import day_name, parse_day
+
+_DAY_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?(?:\.late)?\.db")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths for one partition's writer; `partitioned` names files `.pNN` where there is more than one partition."""
+
+    data_dir: Path
+    partition: int = 0
+    partitioned: bool = False
+
+    @property
+    def _infix(self) -> str:
+        return f".p{self.partition:02d}" if self.partitioned else ""
+
+    def day(self, day: int) -> Path:
+        """The open or closed day file."""
+        name = day_name(day)
+        return self.data_dir / "ticks" / "db" / name[:4] / name[5:7] / f"ticks_{name}{self._infix}.db"
+
+    def late(self, day: int) -> Path:
+        """Ticks for a day that was closed before they came."""
+        return self.data_dir / "ticks" / "late" / f"ticks_{day_name(day)}{self._infix}.late.db"
+
+    def lock(self) -> Path:
+        """Held by the one process that writes this partition."""
+        return self.data_dir / "ticks" / "db" / f"writer{self._infix}.lock"
+
+    def own_files(self) -> list[Path]:
+        """The day and late files of this partition."""
+        return [path for _, path in self.day_files() if path.name.endswith((f"{self._infix}.db", f"{self._infix}.late.db"))]
+
+    def day_files(self) -> list[tuple[int, Path]]:
+        """(day, path) of every day and late file of every partition, oldest first."""
+        return sorted(self._find())
+
+    def _find(self) -> Iterator[tuple[int, Path]]:
+        ticks = self.data_dir / "ticks"
+        for path in (*ticks.glob("db/*/*/*.db"), *ticks.glob("late/*.db")):
+            if match := _DAY_FILE.fullmatch(path.name):
+                yield parse_day(match[1]), path
+
+
+def journal_dir(data_dir: Path) -> Path:
+    """The folder that holds one folder a session."""
+    return data_dir / "journal"

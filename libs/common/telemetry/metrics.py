@@ -1,0 +1,53 @@
+"""OpenTelemetry instruments that are read when somebody asks, so that counting costs the hot path one integer addition.
+
+A part keeps its own plain counts; `total` and `gauge` register a function that yields them with their attributes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from opentelemetry import metrics
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import REGISTRY, generate_latest
+
+Reading = tuple[float, Mapping[str, str]]
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+def configure_metrics(service: str) -> None:
+    """Call once, first thing in `__main__`: one provider a process."""
+    metrics.set_meter_provider(
+        MeterProvider(
+            metric_readers=[PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)],
+            resource=Resource.create({"service.name": f"tickvault-{service}"}),
+            views=[View(instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation(LATENCY_BUCKETS_S))],
+        )
+    )
+
+
+def exposition() -> bytes:
+    """All instruments in the Prometheus text format."""
+    return generate_latest(REGISTRY)
+
+
+def total(name: str, description: str, read: Callable[[], Iterable[Reading]]) -> None:
+    """A count that only rises."""
+    metrics.get_meter("tickvault").create_observable_counter(name, [_callback(read)], description=description)
+
+
+def gauge(name: str, description: str, read: Callable[[], Iterable[Reading]], unit: str = "") -> None:
+    """A value that goes up and down."""
+    metrics.get_meter("tickvault").create_observable_gauge(name, [_callback(read)], unit=unit, description=description)
+
+
+def histogram(name: str, description: str) -> metrics.Histogram:
+    """A distribution of seconds, recorded once a batch (recording costs microseconds)."""
+    return metrics.get_meter("tickvault").create_histogram(name, unit="s", description=description)
+
+
+def _callback(read: Callable[[], Iterable[Reading]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _options: [Observation(value, dict(attributes)) for value, attributes in read()]

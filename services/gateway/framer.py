@@ -1,0 +1,90 @@
+"""Bytes to FIX frames. What is not a frame is garbled: kept, counted, and never a reason to touch a sequence number.
+
+    8=FIX…<SOH>9=<1..7 digits><SOH> … body … 10=ddd<SOH>     BodyLength must lead exactly to the trailer,
+                                                             CheckSum must be the sum of all before it, modulo 256
+
+Our own, since simplefix checks neither field and can be made to wait for ever (fix-session.md).
+"""
+
+import re
+import zlib
+
+BODY_BYTES_MAX = 1_000_000
+FRAME_TIMEOUT_NS = 5_000_000_000  # a frame still incomplete after this long is garbled
+
+_HEAD = re.compile(rb"8=FIX[^\x01]{1,8}+\x019=([0-9]{1,7}+)\x01")
+_HEAD_BYTES_MAX = 5 + 8 + 1 + 2 + 7 + 1
+_HEAD_BEGIN = re.compile(rb"8=FIX[^\x01]{0,8}(?:\x01(?:9(?:=[0-9]{0,7})?)?)?\Z")
+_TRAILER_THEN_HEAD = re.compile(rb"\x0110=[0-9]{3}\x01(?=8=FIX)")
+_START = b"8=FIX"
+_TRAILER_BYTES = 7
+# the last 8 bytes of a frame -> what the sum of the whole frame, modulo 256, must be
+_SUM_WITH_TRAILER = {(trailer := b"\x0110=%03d\x01" % checksum): (checksum + sum(trailer[1:])) % 256 for checksum in range(256)}
+_EXACT_BYTES = 512  # adler32 keeps its byte sum modulo 65,521: exact for this many 7-bit bytes
+
+
+def byte_sum(data: bytes) -> int:
+    """The sum of all bytes modulo 256: adler32's low half is one plus the sum, and ten times faster than sum()."""
+    if len(data) <= _EXACT_BYTES and data.isascii():
+        return (zlib.adler32(data) - 1) & 0xFF
+    # 256 bytes of any value also stay below 65,521
+    return sum((zlib.adler32(data[at : at + 256]) & 0xFFFF) - 1 for at in range(0, len(data), 256)) & 0xFF
+
+
+class Framer:
+    """Feed it what was read, in order; it keeps the incomplete rest. A function of its input alone: replay gives the same."""
+
+    def __init__(self, rest: bytes = b"", waiting_since: int = 0) -> None:
+        self.rest = rest
+        self.waiting_since = waiting_since
+
+    def feed(self, data: bytes, recv_ts: int) -> tuple[list[bytes], list[bytes]]:
+        """(frames, garbled pieces) that `data` completes, each in order. recv_ts in ns."""
+        rest = self.rest
+        buffer = rest + data if rest else data
+        expired = bool(rest) and recv_ts - self.waiting_since > FRAME_TIMEOUT_NS
+        frames: list[bytes] = []
+        garbled: list[bytes] = []
+        position, size = 0, len(buffer)
+        match_head, sums, adler32 = _HEAD.match, _SUM_WITH_TRAILER, zlib.adler32
+        while position < size:
+            if head := match_head(buffer, position):
+                end = head.end() + int(head[1]) + _TRAILER_BYTES
+                if end <= size:
+                    frame = buffer[position:end]
+                    if end - position <= _EXACT_BYTES and frame.isascii():
+                        total = (adler32(frame) - 1) & 0xFF
+                    else:
+                        total = byte_sum(frame)
+                    if sums.get(frame[-8:]) == total:
+                        frames.append(frame)
+                        position = end
+                        expired = False
+                        continue
+                elif not expired and end - position <= BODY_BYTES_MAX and not _TRAILER_THEN_HEAD.search(buffer, head.end()):
+                    break
+            elif not expired and size - position < _HEAD_BYTES_MAX and _may_begin(buffer[position:]):
+                break
+            expired = False
+            following = _next_start(buffer, position + 1)
+            garbled.append(buffer[position:following])
+            position = following
+        if position or not rest:
+            self.waiting_since = recv_ts
+        self.rest = buffer[position:]
+        return frames, garbled
+
+
+def _may_begin(piece: bytes) -> bool:
+    return _START.startswith(piece) or _HEAD_BEGIN.match(piece) is not None
+
+
+def _next_start(buffer: bytes, position: int) -> int:
+    """Where the next frame may begin: at the next `8=FIX`, or at a beginning of it that ends the buffer."""
+    found = buffer.find(_START, position)
+    if found >= 0:
+        return found
+    for length in range(min(len(_START) - 1, len(buffer) - position), 0, -1):
+        if buffer.endswith(_START[:length]):
+            return len(buffer) - length
+    return len(buffer)

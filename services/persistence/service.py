@@ -1,0 +1,96 @@
+"""Persistence put together: the partition's lock, its day files, its stream."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterable
+
+from libs.common.bus import RedisBus
+from libs.common.domain.errors import Retryable
+from libs.common.runtime import Health, Loop, StartError, pause, run
+from libs.common.settings import Settings, SettingsError
+from libs.common.store import Layout
+from libs.common.telemetry import gauge, logger, total
+from libs.common.telemetry.metrics import Reading
+from services.persistence.days import Days
+from services.persistence.settings import PersistenceSettings
+from services.persistence.writer import Writer
+
+LOCK_RETRY_S = 0.2
+
+
+async def main(settings: Settings) -> int:
+    assert isinstance(settings, PersistenceSettings)
+    if settings.persistence_partition >= settings.partitions:
+        raise SettingsError(
+            f"TICKVAULT_PERSISTENCE_PARTITION is {settings.persistence_partition}, there are {settings.partitions} partitions"
+        )
+    bus = RedisBus(settings.redis_url.get_secret_value())
+    layout = Layout(settings.data_dir, settings.persistence_partition, partitioned=settings.partitions > 1)
+    health = Health()
+    days = Days(layout, settings.rotate_grace_s)
+    writer = Writer(
+        bus, days,
+        partition=settings.persistence_partition, partitions=settings.partitions,
+        replay_hours=settings.stream_replay_hours, bytes_max=settings.stream_bytes_max, health=health,
+    )  # fmt: skip
+    health.check("writer", lambda: writer.obstacle)
+    health.check("store", lambda: f"damaged: {', '.join(days.damaged)}" if days.damaged else None)
+    _register_metrics(writer, days)
+    try:
+        loops: dict[str, Loop] = {"writer": _alone(layout, writer, health)}
+        return await run(loops, health=health, host=settings.http_host, port=settings.persistence_http_port)
+    finally:
+        await bus.close()
+
+
+def _alone(layout: Layout, writer: Writer, health: Health) -> Loop:
+    """The writer's loop, once no other process holds the partition."""
+
+    async def write(stopping: asyncio.Event) -> None:
+        path = layout.lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        except OSError as error:
+            raise StartError(f"{path}: {error}: persistence must be able to write its store") from error
+        try:
+            while not _lock(descriptor):
+                if writer.obstacle != WAITING:
+                    writer.obstacle = WAITING
+                    logger().info("waiting for the lock", lock=str(path))
+                health.beat("writer")
+                await pause(stopping, LOCK_RETRY_S)
+                if stopping.is_set():
+                    return
+            await writer.run(stopping)
+        except Retryable as error:
+            raise StartError(str(error)) from error
+        finally:
+            os.close(descriptor)
+
+    return write
+
+
+WAITING = "another process writes this partition; this one takes over when it ends"
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _register_metrics(writer: Writer, days: Days) -> None:
+    def one(value: float) -> Iterable[Reading]:
+        return [(value, {})]
+
+    total("ticks_written", "ticks stored", lambda: one(writer.written.stored))
+    total("ticks_duplicates", "ticks that were stored already", lambda: one(writer.written.duplicates))
+    total("ticks_quarantined", "items put into quarantine", lambda: one(writer.written.quarantined))
+    total("ticks_commits", "transactions made durable", lambda: one(writer.commits))
+    total("ticks_poisoned_entries", "stream entries that could not be decoded", lambda: one(writer.poisoned))
+    total("ticks_lost_entries", "stream entries trimmed before they were read", lambda: one(writer.lost))
+    gauge("ticks_open_days", "day files that are not closed", lambda: one(days.open_days))
