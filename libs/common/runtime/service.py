@@ -114,4 +114,3 @@ def start(service: str, load_settings: Callable[[], Settings], main: Callable[[S
 
 async def _main(main: Callable[[Settings], Awaitable[int]], settings: Settings) -> int:
     return await main(settings)
-

@@ -1,0 +1,38 @@
+# Every target makes .venv itself; Python 3.11 or newer and make are all a machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := services libs tests bench deploy
+
+.PHONY: help demo test check bench chaos lock
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TickVault needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: .venv/ready  ## Redis, two simulated providers, 128 symbols, the whole pipeline and a live view (DEMO_SECONDS=20 ends by itself)
+	@$(BIN)/python -m deploy.demo
+
+test: .venv/ready  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## style, types, layers
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/ready  ## the table of figures, and bench/results/latest.json
+	$(BIN)/python -m bench
+
+chaos: .venv/ready  ## 100 rounds of kill -9, empty Redis, full disks and a hostile LP (CHAOS_SEED=N repeats a run)
+	$(BIN)/python -m tests.chaos
+
+lock: .venv/ready  ## requirements.lock from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes -o requirements.lock
