@@ -14,6 +14,7 @@ from libs.common.domain.moment import NS_PER_US
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.settings import SettingsError
 from libs.common.telemetry import logger
+from libs.common.telemetry.chaos import point
 from services.gateway.feeds import FixFeed
 from services.gateway.journal import RECORD_BYTES_MAX, Direction, Journal
 from services.gateway.publisher import Publisher
@@ -86,6 +87,7 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and direction is Direction.IN and self._transport.is_reading():
                 self._transport.pause_reading()
             return
+        point("journaled_not_folded")
         session = self._session
         if direction is Direction.IN:
             session.received(data, recv_ts)
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
             if self._journal.segment_is_full and not self._session.state.held:
                 self._session.state.durable = self._publisher.durable
                 self._journal.begin_segment(self._session.snapshot())
+                point("segment_begun")
             self._journal.append(recv_ts, direction, data)
         except Retryable as error:
             self._log.error("the journal cannot be written; reading stops until it can", error=str(error))

@@ -15,6 +15,7 @@ from libs.common.bus.entry import TickRow
 from libs.common.domain.errors import Retryable
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.telemetry import logger
+from libs.common.telemetry.chaos import point
 from services.gateway.journal import Direction, Journal
 from services.gateway.replay import apply_record
 from services.gateway.session import Outcome, Session
@@ -152,7 +153,9 @@ class Publisher:
         if not batch:
             return
         entries = [entry for partition in range(self._partitions) for entry in self._entries(partition, batch)]
+        point("folded_not_published")
         await self._bus.publish(entries)
+        point("published_not_noted")
         for partition, entry in entries:
             self._chain[partition] = entry.end
         self.entries += len(entries)

@@ -9,6 +9,7 @@ from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, day_name, day_of
 from libs.common.store import Batch, DayFile, Layout, Written
 from libs.common.store.day import durable_positions, is_closed
 from libs.common.telemetry import logger
+from libs.common.telemetry.chaos import point
 
 OPEN_FILES_MAX = 32
 
@@ -48,6 +49,8 @@ class Days:
             batch = batches.get(day) or Batch()
             batch.watermarks = positions if day == days[-1] else {}
             written += self._write_day(day, batch)
+            if day != days[-1]:
+                point("between_days")
         return written
 
     def _write_day(self, day: int, batch: Batch) -> Written:

@@ -17,6 +17,7 @@ from libs.common.domain.moment import day_name
 from libs.common.runtime import Backoff, Health
 from libs.common.store import Written
 from libs.common.telemetry import histogram, logger
+from libs.common.telemetry.chaos import point
 from services.persistence.days import Days
 from services.persistence.sorting import Positions, sort
 
@@ -105,8 +106,10 @@ class Writer:
         return self._days.close_due(time.time_ns())
 
     async def _handle(self, deliveries: list[Delivery]) -> None:
+        point("read_not_written")
         work = sort(deliveries, self._positions)
         self.written += await self._in_thread(self._days.write, work.batches, work.positions.durable)
+        point("committed_not_acknowledged")
         self._positions = work.positions
         self.commits += 1
         self.poisoned += work.poisoned
@@ -117,6 +120,7 @@ class Writer:
         for recv_ts, _ in work.oldest_recv:
             self._latency.record(max(0.0, (now - recv_ts) / 1e9))
         await self._bus.commit(self._partition, work.positions.durable, work.entry_ids)
+        point("acknowledged")
 
     async def _in_thread(self, function: Callable[[*A], R], *arguments: *A) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

@@ -15,7 +15,9 @@ from libs.common.bus.keys import PARTITIONS_KEY, PERSISTENCE_CONSUMER, PERSISTEN
 from libs.common.domain.errors import Retryable
 
 SOCKET_TIMEOUT_S = 10.0  # an answer that takes longer is a failure; a blocking read waits less than half of it
-BACKLOG_COUNTED_MAX = 1_000  # entries; more is reported as this many
+BACKLOG_COUNTED_MAX = 100  # entries; more is reported as this many
+_COUNT_FROM = """local found = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+return {#found, found[1] and found[1][1] or ''}"""
 REDIS_OLDEST = (6, 2)
 
 
@@ -148,11 +150,11 @@ class RedisBus:
         key = ticks_key(partition)
         with _retryable():
             floor = await self._floor(key) or "-"
-            waiting = await self._redis.xrange(key, min=floor, count=BACKLOG_COUNTED_MAX)
+            # counted inside Redis, so that no payload travels
+            count, oldest = await self._redis.eval(_COUNT_FROM, 1, key, floor, BACKLOG_COUNTED_MAX)
             now_s, now_us = await self._redis.time()
-        if not waiting:
-            return Backlog(0, 0.0)
-        return Backlog(len(waiting), max(0.0, now_s + now_us / 1e6 - int(waiting[0][0].split(b"-")[0]) / 1000))
+        age_s = now_s + now_us / 1e6 - int(oldest.split(b"-")[0]) / 1000 if count else 0.0
+        return Backlog(count, max(0.0, age_s))
 
     async def tail(self, partition: int, count: int) -> list[Delivery]:
         """The newest entries, newest first."""
@@ -181,8 +183,8 @@ class RedisBus:
                 return 0
             size = await self._redis.memory_usage(key) or 0
             if size <= bytes_max:
-                now_s, _ = await self._redis.time()
-                window = (int((now_s - replay_hours * 3600) * 1000), 0)
+                now_s, now_us = await self._redis.time()
+                window = (now_s * 1000 + now_us // 1000 - int(replay_hours * 3_600_000), 0)
                 floor = _text(min(_pair(floor), window))
             return int(await self._redis.xtrim(key, minid=floor, approximate=False))
 

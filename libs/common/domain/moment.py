@@ -13,7 +13,11 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _TS_MIN = -(2**63)
 _TS_MAX = 2**63 - 1
 
-_RFC3339 = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?([Zz]|[+-]\d{2}:\d{2})?)?")
+_EPOCH_NS = re.compile(r"-?\d{1,20}", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?)?",
+    re.ASCII,
+)
 
 
 def day_of(ts: int) -> int:
@@ -41,8 +45,8 @@ def day_number(year: int, month: int, day: int) -> int:
 
 def parse_moment(text: str) -> int:
     """RFC 3339 (no zone = UTC, a bare date = its midnight) or an integer of epoch ns, to ns; else Rejected."""
-    if text.lstrip("-").isdigit() and text.isascii():
-        ts = int(text) if len(text) < 21 else _TS_MAX + 1
+    if _EPOCH_NS.fullmatch(text):
+        ts = int(text)
         if not _TS_MIN <= ts <= _TS_MAX:
             raise Rejected(f"{text[:40]!r} is outside the range of epoch nanoseconds (int64)")
         return ts
@@ -53,7 +57,7 @@ def parse_moment(text: str) -> int:
     offset = UTC
     if zone and zone not in "Zz":
         sign = -1 if zone[0] == "-" else 1
-        offset = timezone(sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))) if zone[1:] < "24" else UTC
+        offset = timezone(sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6])))
     try:
         at = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=offset)
     except ValueError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.record import Gap, Quarantined
 from libs.common.store.schema import migrate
+from libs.common.telemetry.chaos import point
 
 Row = tuple[str, str, int, int, int, int | None, int | None, float | None, float | None, int]  # the fields of Tick
 
@@ -93,6 +94,7 @@ class DayFile:
             self._execute("BEGIN IMMEDIATE")
             try:
                 written = self._insert(batch)
+                point("inserted_not_committed")
                 self._execute("COMMIT")
             except BaseException:
                 self._forget()

@@ -1,0 +1,109 @@
+"""The bus in memory, for unit tests. The contract suite holds it and RedisBus to the same behaviour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from libs.common.bus import Backlog, Delivery, Entry
+from libs.common.domain.errors import Retryable
+
+
+@dataclass(slots=True)
+class _Stream:
+    entries: dict[int, dict[bytes, bytes] | None] = field(default_factory=dict)
+    last: int = 0
+    delivered: int | None = None  # None: the group does not exist
+    pending: list[int] = field(default_factory=list)
+
+
+class FakeBus:
+    """Ids are `N-0`. `refusing` makes every call fail as an absent Redis does; `empty` is a Redis that lost everything."""
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self._streams: dict[int, _Stream] = {}
+        self._watermarks: dict[int, dict[str, int]] = {}
+
+    def empty(self) -> None:
+        self._streams.clear()
+        self._watermarks.clear()
+
+    def _stream(self, partition: int) -> _Stream:
+        if self.refusing:
+            raise Retryable("the fake bus refuses")
+        return self._streams.setdefault(partition, _Stream())
+
+    def add_raw(self, partition: int, fields: dict[bytes, bytes]) -> None:
+        """An entry as anyone could XADD it."""
+        stream = self._stream(partition)
+        stream.last += 1
+        stream.entries[stream.last] = fields
+
+    async def check(self, partitions: int) -> None:
+        self._stream(partitions - 1)
+
+    async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        for partition, entry in entries:
+            self.add_raw(partition, {_bytes(name): _bytes(value) for name, value in entry.fields().items()})
+
+    async def watermarks(self, partition: int) -> dict[str, int]:
+        self._stream(partition)
+        return dict(self._watermarks.get(partition, {}))
+
+    async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None:
+        self._stream(partition)
+        self._watermarks.setdefault(partition, {}).update(positions)
+
+    async def join(self, partition: int) -> None:
+        stream = self._stream(partition)
+        stream.delivered = stream.delivered or 0
+
+    async def read_pending(self, partition: int, after: str, count: int) -> list[Delivery]:
+        stream = self._joined(partition)
+        found = [number for number in stream.pending if number > _number(after)][:count]
+        return [Delivery(f"{number}-0", stream.entries.get(number)) for number in found]
+
+    async def read_new(self, partition: int, count: int, block_ms: int) -> list[Delivery]:
+        del block_ms
+        stream = self._joined(partition)
+        assert stream.delivered is not None
+        found = [number for number in stream.entries if number > stream.delivered][:count]
+        if found:
+            stream.delivered = found[-1]
+            stream.pending += found
+        return [Delivery(f"{number}-0", stream.entries[number]) for number in found]
+
+    async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None:
+        await self.set_watermarks(partition, positions)
+        stream = self._stream(partition)
+        done = {_number(entry_id) for entry_id in entry_ids}
+        stream.pending = [number for number in stream.pending if number not in done]
+
+    async def backlog(self, partition: int) -> Backlog:
+        stream = self._stream(partition)
+        waiting = [number for number in stream.entries if number in stream.pending or number > (stream.delivered or 0)]
+        return Backlog(len(waiting), 0.0)
+
+    async def trim(self, partition: int, replay_hours: float, bytes_max: int) -> int:
+        del bytes_max
+        stream = self._stream(partition)
+        if stream.delivered is None or replay_hours > 0:
+            return 0
+        floor = min(stream.pending, default=stream.delivered + 1)
+        old = [number for number in stream.entries if number < floor]
+        for number in old:
+            del stream.entries[number]
+        return len(old)
+
+    def _joined(self, partition: int) -> _Stream:
+        stream = self._stream(partition)
+        if stream.delivered is None:
+            raise Retryable("NOGROUP")
+        return stream
+
+
+def _bytes(value: str | bytes | int) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _number(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
