@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from libs.common.bus import RedisBus
 from libs.common.runtime import Health, Loop, run
 from libs.common.runtime.health import Application
-from libs.common.settings import Settings
 from libs.common.store import StoreReader
 from libs.common.telemetry import gauge, total
 from services.distribution.app import create_app
@@ -58,8 +57,7 @@ def _last_ticks(latest: Latest) -> list[tuple[float, dict[str, str]]]:
     ]
 
 
-async def main(settings: Settings) -> int:
-    assert isinstance(settings, DistributionSettings)
+async def main(settings: DistributionSettings) -> int:
     health = Health()
     bus = RedisBus(settings.redis_url.get_secret_value())
     reader = StoreReader(settings.data_dir)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from libs.common.bus import BusRefused, RedisBus
 from libs.common.domain.errors import Retryable
 from libs.common.runtime import Backoff, Health, Loop, StartError, run
-from libs.common.settings import Settings, SettingsError
+from libs.common.settings import SettingsError
 from libs.common.store.layout import journal_dir
 from libs.common.telemetry import gauge, logger, total
 from libs.common.telemetry.metrics import Reading
@@ -20,8 +20,7 @@ from services.gateway.session import Session
 from services.gateway.settings import GatewaySettings
 
 
-async def main(settings: Settings) -> int:
-    assert isinstance(settings, GatewaySettings)
+async def main(settings: GatewaySettings) -> int:
     feeds = load_feeds(settings.feeds_file)
     bus = RedisBus(settings.redis_url.get_secret_value())
     health = Health()
@@ -46,7 +45,7 @@ def build_link(feed: FixFeed, bus: RedisBus, settings: GatewaySettings, health: 
         password = os.environ.get(feed.password_env)
         if password is None:
             raise SettingsError(f"session {feed.name}: password_env names {feed.password_env}, which is not set")
-    journal = Journal(journal_dir(settings.data_dir) / feed.name)
+    journal = Journal(journal_dir(settings.data_dir) / feed.name, settings.gateway_segment_bytes)
     session = Session(feed)
     try:
         recover(journal, session)

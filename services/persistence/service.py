@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from libs.common.bus import RedisBus
 from libs.common.domain.errors import Retryable
 from libs.common.runtime import Health, Loop, StartError, pause, run
-from libs.common.settings import Settings, SettingsError
+from libs.common.settings import SettingsError
 from libs.common.store import Layout
 from libs.common.telemetry import gauge, logger, total
 from libs.common.telemetry.metrics import Reading
@@ -19,8 +19,7 @@ from services.persistence.writer import Writer
 LOCK_RETRY_S = 0.2
 
 
-async def main(settings: Settings) -> int:
-    assert isinstance(settings, PersistenceSettings)
+async def main(settings: PersistenceSettings) -> int:
     if settings.persistence_partition >= settings.partitions:
         raise SettingsError(
             f"TICKVAULT_PERSISTENCE_PARTITION is {settings.persistence_partition}, there are {settings.partitions} partitions"

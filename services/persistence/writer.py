@@ -59,7 +59,7 @@ class Writer:
         await self._in_thread(self._recover)
         while not stopping.is_set():
             try:
-                await self._take_up()
+                await self.take_up()
                 self.obstacle = None
                 backoff.reset()
                 while not stopping.is_set():
@@ -76,7 +76,7 @@ class Writer:
         durable = self._days.recover()
         self._positions = Positions(durable, dict(durable))
 
-    async def _take_up(self) -> None:
+    async def take_up(self) -> None:
         """What a start and a return of Redis have in common: it may be empty, or hold what was never acknowledged."""
         await self._bus.check(self._partitions)
         await self._bus.join(self._partition)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from libs.common.runtime import start
-from libs.common.settings import Settings, load
+from libs.common.settings import load
 from services.simulator.service import Options, main
 from services.simulator.settings import SimulatorSettings
 
@@ -79,8 +79,4 @@ def _checked(value: T, valid: bool, rule: str) -> T:
 if __name__ == "__main__":
     options = parse_arguments()
 
-    async def run(settings: Settings) -> int:
-        assert isinstance(settings, SimulatorSettings)
-        return await main(settings, options)
-
-    sys.exit(start("simulator", lambda: load(SimulatorSettings), run))
+    sys.exit(start("simulator", lambda: load(SimulatorSettings), lambda settings: main(settings, options)))

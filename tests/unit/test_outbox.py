@@ -103,7 +103,7 @@ class Pipeline:
         """One turn of the writer; without `acknowledge` it dies between its commit and the watermark."""
         try:
             if not self.taken_up:
-                await self.writer._take_up()
+                await self.writer.take_up()
                 self.taken_up = True
             deliveries = await self.bus.read_new(0, 3, 1)
             if deliveries and acknowledge:
@@ -208,7 +208,7 @@ def test_an_entry_behind_a_hole_is_stored_but_the_watermark_waits_for_the_hole_t
         bus = FakeBus()
         days = Days(Layout(tmp_path), grace_s=1e9)
         writer = Writer(bus, days, partition=0, partitions=1, replay_hours=0, bytes_max=10**9, health=Health())
-        await writer._take_up()
+        await writer.take_up()
 
         def entry(start: int, end: int) -> tuple[int, Entry]:
             tick = ("EUR/USD", "LP1", START + end, end, START, 10**9, None, None, None, 64)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 
@@ -22,6 +22,8 @@ from libs.common.telemetry import configure_logs, configure_metrics, logger
 Loop = Callable[[asyncio.Event], Awaitable[None]]  # takes `stopping`; returns when it is set and its work is done
 
 DRAIN_TIMEOUT_S = 30.0
+
+S = TypeVar("S", bound=Settings)
 
 
 class StartError(Exception):
@@ -101,7 +103,7 @@ async def _serve(server: uvicorn.Server) -> None:
         raise StartError(f"HTTP port {server.config.port} on {server.config.host} cannot be opened: is it in use?") from None
 
 
-def start(service: str, load_settings: Callable[[], Settings], main: Callable[[Settings], Awaitable[int]]) -> int:
+def start(service: str, load_settings: Callable[[], S], main: Callable[[S], Awaitable[int]]) -> int:
     """What every `__main__` does: settings in, exit code out. 2 means the environment has to be corrected."""
     configure_logs(service)
     configure_metrics(service)
@@ -112,5 +114,5 @@ def start(service: str, load_settings: Callable[[], Settings], main: Callable[[S
         return 2
 
 
-async def _main(main: Callable[[Settings], Awaitable[int]], settings: Settings) -> int:
+async def _main(main: Callable[[S], Awaitable[int]], settings: S) -> int:
     return await main(settings)
