@@ -70,7 +70,7 @@ def end_to_end(folder: Path) -> dict[str, float]:
 
 
 def latency(folder: Path) -> dict[str, float]:
-    """Read from the socket → durable, at 10,000 ticks/s in slices of 1 ms; from persistence's histogram, oldest tick of an entry."""
+    """Read from the socket → durable, at 10,000 ticks/s in slices of 1 ms; the oldest tick of each entry."""
     folder.mkdir(parents=True)
     with running(folder) as (stack, acceptor):
         _pace(acceptor, LATENCY_TICKS_PER_S, LATENCY_S, Acceptor.FIRST_SEQ)

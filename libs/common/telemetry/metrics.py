@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 Reading = tuple[float, Mapping[str, str]]
 
-LATENCY_BUCKETS_S = (
+LATENCY_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
     0.001,
     0.002,
     0.003,

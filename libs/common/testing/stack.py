@@ -80,7 +80,7 @@ class Process:
 
     def post(self, path: str) -> int:
         """The status of a POST without a body."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="POST")
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="POST")  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return int(answer.status)
@@ -126,7 +126,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         feeds_file = self.folder / "feeds.toml"
         feeds_file.write_text("\n\n".join(self.feeds) + "\n", "utf-8")
-        http_port = free_port()
+        http_port = int(settings.get(f"TICKVAULT_{service.upper()}_HTTP_PORT") or free_port())
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TICKVAULT_")}
         environment |= {
             "TICKVAULT_REDIS_URL": self.redis_url,
