@@ -15,27 +15,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 Reading = tuple[float, Mapping[str, str]]
 
-LATENCY_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-    0.001,
-    0.002,
-    0.003,
-    0.005,
-    0.0075,
-    0.01,
-    0.015,
-    0.02,
-    0.025,
-    0.035,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    60.0,
-)
+LATENCY_BUCKETS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 35, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000)
 
 
 def configure_metrics(service: str) -> None:
@@ -44,7 +24,7 @@ def configure_metrics(service: str) -> None:
         MeterProvider(
             metric_readers=[PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)],
             resource=Resource.create({"service.name": f"tickvault-{service}"}),
-            views=[View(instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation(LATENCY_BUCKETS_S))],
+            views=[View(instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation([ms / 1000 for ms in LATENCY_BUCKETS_MS]))],
         )
     )
 
