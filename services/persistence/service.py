@@ -5,7 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterable
 
-from libs.common.bus import RedisBus
+from libs.common.bus import BusRefused, RedisBus
 from libs.common.domain.errors import Retryable
 from libs.common.runtime import Health, Loop, StartError, pause, run
 from libs.common.settings import SettingsError
@@ -37,10 +37,21 @@ async def main(settings: PersistenceSettings) -> int:
     health.check("store", lambda: f"damaged: {', '.join(days.damaged)}" if days.damaged else None)
     _register_metrics(writer, days)
     try:
+        await _check_bus(bus, settings.partitions)
         loops: dict[str, Loop] = {"writer": _alone(layout, writer, health)}
         return await run(loops, health=health, host=settings.http_host, port=settings.persistence_http_port)
     finally:
         await bus.close()
+
+
+async def _check_bus(bus: RedisBus, partitions: int) -> None:
+    """Refuse to start on a Redis that must not be used; one that is away is awaited by the writer."""
+    try:
+        await bus.check(partitions)
+    except BusRefused as error:
+        raise StartError(str(error)) from error
+    except Retryable as error:
+        logger().warning("Redis is away; waiting for it", error=str(error))
 
 
 def _alone(layout: Layout, writer: Writer, health: Health) -> Loop:

@@ -3,19 +3,23 @@
 A session's entries form a chain: each names the journal position it continues from.
 
     end ≤ watermark            known: acknowledge it
-    start < reached < end      certainly sent before, in part: rows that are there are no duplicates
+    start < reached < end      certainly sent before, in part: rows that are there are no duplicates; so it is with an entry
+                               that was delivered before, of which a crash may have left the first days committed
     start > watermark          a hole: store it, but the watermark stays until the gateway has filled the hole
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from libs.common.bus import Delivery, Entry, Poison, decode_payload, read_entry
-from libs.common.bus.entry import poison
+from libs.common.bus.entry import TickRow, poison
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_MS
 from libs.common.domain.record import Quarantined
 from libs.common.store import Batch
+
+_TS = itemgetter(2)
 
 
 @dataclass(slots=True)
@@ -42,8 +46,8 @@ class Sorted:
     oldest_recv: list[tuple[int, int]] = field(default_factory=list)  # per entry: recv_ts of its first tick, its ticks
 
 
-def sort(deliveries: list[Delivery], positions: Positions) -> Sorted:
-    """Pure: `positions` is left as it is."""
+def sort(deliveries: list[Delivery], positions: Positions, *, again: bool = False) -> Sorted:
+    """Pure: `positions` is left as it is. `again`: delivered before, so part of it may be stored already."""
     work = Sorted(defaultdict(Batch), positions.copy())
     for delivery in deliveries:
         work.entry_ids.append(delivery.entry_id)
@@ -55,7 +59,7 @@ def sort(deliveries: list[Delivery], positions: Positions) -> Sorted:
             if entry.end <= work.positions.durable.get(entry.session, -1):
                 continue
             try:
-                _add(entry, work)
+                _add(entry, work, again=again)
             except Rejected as error:
                 _add_poison(poison(entry, str(error)), delivery.entry_id, work)
         else:
@@ -63,10 +67,10 @@ def sort(deliveries: list[Delivery], positions: Positions) -> Sorted:
     return work
 
 
-def _add(entry: Entry, work: Sorted) -> None:
+def _add(entry: Entry, work: Sorted, *, again: bool) -> None:
     records = decode_payload(entry)
     if entry.kind == "ticks":
-        redelivered = entry.start < work.positions.reached.get(entry.session, 0)
+        redelivered = again or entry.start < work.positions.reached.get(entry.session, 0)
         if records:
             _add_ticks(records, work, redelivered=redelivered)
             work.oldest_recv.append((records[0][4], len(records)))
@@ -79,18 +83,17 @@ def _add(entry: Entry, work: Sorted) -> None:
     _advance(entry.session, entry.start, entry.end, work.positions)
 
 
-def _add_ticks(ticks: list[tuple[str, str, int, int]], work: Sorted, *, redelivered: bool) -> None:
+def _add_ticks(ticks: list[TickRow], work: Sorted, *, redelivered: bool) -> None:
     work.ticks += len(ticks)
-    first_day = ticks[0][2] // NS_PER_DAY
-    start = first_day * NS_PER_DAY
-    one_day = all(start <= tick[2] < start + NS_PER_DAY for tick in ticks)
-    by_day: dict[int, list[tuple[str, str, int, int]]] = {first_day: ticks} if one_day else defaultdict(list)
-    if not one_day:
+    first_day, last_day = min(map(_TS, ticks)) // NS_PER_DAY, max(map(_TS, ticks)) // NS_PER_DAY
+    by_day: dict[int, list[TickRow]] = {first_day: ticks}
+    if first_day != last_day:
+        by_day = defaultdict(list)
         for tick in ticks:
             by_day[tick[2] // NS_PER_DAY].append(tick)
     for day, part in by_day.items():
         batch = work.batches[day]
-        (batch.redelivered if redelivered else batch.ticks).extend(part)  # type: ignore[arg-type]
+        (batch.redelivered if redelivered else batch.ticks).extend(part)
 
 
 def _add_poison(entry: Poison, entry_id: str, work: Sorted) -> None:

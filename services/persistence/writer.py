@@ -84,7 +84,7 @@ class Writer:
         after = "0"
         while pending := await self._bus.read_pending(self._partition, after, READ_ENTRIES):
             self._health.beat(_LOOP)
-            await self._handle(pending)
+            await self._handle(pending, again=True)
             after = pending[-1].entry_id
 
     async def run_once(self) -> None:
@@ -105,9 +105,9 @@ class Writer:
     def _close_due(self) -> list[int]:
         return self._days.close_due(time.time_ns())
 
-    async def _handle(self, deliveries: list[Delivery]) -> None:
+    async def _handle(self, deliveries: list[Delivery], *, again: bool = False) -> None:
         point("read_not_written")
-        work = sort(deliveries, self._positions)
+        work = sort(deliveries, self._positions, again=again)
         self.written += await self._in_thread(self._days.write, work.batches, work.positions.durable)
         point("committed_not_acknowledged")
         self._positions = work.positions

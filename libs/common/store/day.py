@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.record import Gap, Quarantined
@@ -210,24 +211,28 @@ class DayFile:
 
 def is_closed(path: Path) -> bool:
     """Whether the day was closed: ticks that come now go to its late file."""
-    with _retryable(path), contextlib.closing(_read_only(path)) as connection:
-        return connection.execute("SELECT 1 FROM meta WHERE key = 'closed_at'").fetchone() is not None
+    return bool(_look_up(path, "SELECT 1 FROM meta WHERE key = 'closed_at'"))
 
 
 def durable_positions(paths: Iterable[Path]) -> dict[str, int]:
     """Session → the highest watermark in the given files: where the writer goes on."""
     positions: dict[str, int] = {}
     for path in paths:
-        with _retryable(path), contextlib.closing(_read_only(path)) as connection:
-            for session, position in connection.execute("SELECT session, position FROM watermark"):
-                positions[session] = max(position, positions.get(session, 0))
+        for session, position in _look_up(path, "SELECT session, position FROM watermark"):
+            positions[session] = max(position, positions.get(session, 0))
     return positions
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    connection.execute("PRAGMA busy_timeout = 5000")
-    return connection
+def _look_up(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """For the writer, of a file it has not opened; nothing where a crash came before the file had its tables.
+
+    Not mode=ro: a crash in the middle of closing a day leaves a rollback journal, which has to be played back first.
+    """
+    with _retryable(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("PRAGMA query_only = ON")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return connection.execute(sql).fetchall() if version else []
 
 
 def _line(account: dict[tuple[str, str], list[int]], provider: str, symbol: str) -> list[int]:
