@@ -24,6 +24,7 @@ from pathlib import Path
 
 from libs.common.domain.errors import Retryable
 from libs.common.store.compression import compress_file, read_compressed
+from libs.common.telemetry import logger
 
 MAGIC = b"TVJ1\n"
 SEGMENT_BYTES = 32 * 1024 * 1024
@@ -173,24 +174,40 @@ class Journal:
 
 
 def _read_segment(path: Path) -> Iterator[Record | None]:
-    """The records of one segment, then None as often as it is asked for more and has none."""
+    """The records of one segment, then None as often as it is asked for more and has none.
+
+    A record that does not check ends the segment for us: what follows it cannot be told apart. The next segment begins with
+    the state, so only this one's rest is missing; it stays on the disk for people.
+    """
     base = _base(path)
     if path.suffix == ".zst":
         yield from _records(read_compressed(path), base)
-        while True:
-            yield None
-    position = len(MAGIC)
-    with path.open("rb") as file:
-        while True:
-            file.seek(position)
-            head = file.read(_RECORD_HEAD_BYTES)
-            recv_ts, direction, length = _HEAD.unpack_from(head) if len(head) == _RECORD_HEAD_BYTES else (0, 0, -1)
-            data = file.read(length) if length >= 0 else b""
-            if len(data) != length:
-                yield None
-                continue
-            position += _RECORD_HEAD_BYTES + length
-            yield Record(base + position, recv_ts, Direction(direction), data)
+    else:
+        position = len(MAGIC)
+        with path.open("rb") as file:
+            while True:
+                file.seek(position)
+                head = file.read(_RECORD_HEAD_BYTES)
+                length = _HEAD.unpack_from(head)[2] if len(head) == _RECORD_HEAD_BYTES else -1
+                data = file.read(length) if length >= 0 else b""
+                if len(data) != length:
+                    yield None
+                    continue
+                position += _RECORD_HEAD_BYTES + length
+                if not _checks(head, data):
+                    logger().error(
+                        "a journal record is damaged; the rest of its segment is left out", segment=str(path), at=position
+                    )
+                    break
+                recv_ts, direction, _ = _HEAD.unpack_from(head)
+                yield Record(base + position, recv_ts, Direction(direction), data)
+    while True:
+        yield None
+
+
+def _checks(head: bytes, data: bytes) -> bool:
+    (crc,) = _CRC.unpack_from(head, _HEAD.size)
+    return head[8] <= max(Direction) and bool(crc == zlib.crc32(data, zlib.crc32(head[: _HEAD.size])))
 
 
 def _records(data: bytes, base: int) -> Iterator[Record]:
@@ -208,12 +225,9 @@ def _sound_bytes(data: bytes) -> int:
         return 0
     position = len(MAGIC)
     while position + _RECORD_HEAD_BYTES <= len(data):
-        _, direction, length = _HEAD.unpack_from(data, position)
+        length = _HEAD.unpack_from(data, position)[2]
         start = position + _RECORD_HEAD_BYTES
-        if direction > max(Direction) or start + length > len(data):
-            break
-        (crc,) = _CRC.unpack_from(data, position + _HEAD.size)
-        if crc != zlib.crc32(data[start : start + length], zlib.crc32(data[position : position + _HEAD.size])):
+        if start + length > len(data) or not _checks(data[position:start], data[start : start + length]):
             break
         position = start + length
     return position

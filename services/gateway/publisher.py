@@ -16,7 +16,7 @@ from libs.common.domain.errors import Retryable
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
-from services.gateway.journal import Direction, Journal
+from services.gateway.journal import Journal
 from services.gateway.replay import apply_record
 from services.gateway.session import Outcome, Session
 
@@ -219,7 +219,6 @@ class Publisher:
         session = self._new_session()
         batch: list[tuple[int, Outcome]] = []
         ticks = records = 0
-        restored = False
         for record in self._journal.read(start):
             if record is None:
                 await self._publish(batch)
@@ -228,10 +227,8 @@ class Publisher:
                     self._behind = False
                     logger().info("caught up with the journal", session=self._name, position=self._journal.end)
                     return
+                await asyncio.sleep(0)
                 continue
-            if record.direction is Direction.SNAPSHOT and restored:
-                continue  # a segment begins with what we already have
-            restored = True
             apply_record(session, record)
             outcome = session.take()
             if record.end > start:
@@ -248,6 +245,6 @@ class Publisher:
     async def _read_watermarks(self) -> None:
         """What persistence says stands, even if it is less than we knew: it may have been restored from a backup."""
         for partition in range(self._partitions):
-            position = (await self._bus.watermarks(partition)).get(self._name)
-            if position is not None:
-                self._durable[partition] = position
+            known = await self._bus.watermarks(partition)
+            if known is not None:
+                self._durable[partition] = known.get(self._name, 0)

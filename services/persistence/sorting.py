@@ -56,7 +56,7 @@ def sort(deliveries: list[Delivery], positions: Positions, *, again: bool = Fals
             continue
         entry = read_entry(delivery.fields)
         if isinstance(entry, Entry):
-            if entry.end <= work.positions.durable.get(entry.session, -1):
+            if entry.end <= work.positions.durable.get(entry.session, 0):
                 continue
             try:
                 _add(entry, work, again=again)
@@ -110,7 +110,7 @@ def _add_poison(entry: Poison, entry_id: str, work: Sorted) -> None:
 
 
 def _advance(session: str, start: int, end: int, positions: Positions) -> None:
-    durable = positions.durable.get(session)
-    if durable is None or start <= durable:
-        positions.durable[session] = max(end, durable or 0)
+    durable = positions.durable.get(session, 0)  # a session's first entry continues from 0
+    if start <= durable:
+        positions.durable[session] = max(end, durable)
     positions.reached[session] = max(end, positions.reached.get(session, 0))

@@ -7,7 +7,7 @@ lock ─▶ watermark from SQLite to Redis ─▶ own pending entries ─▶ new
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
@@ -21,7 +21,10 @@ from libs.common.telemetry.chaos import point
 from services.persistence.days import Days
 from services.persistence.sorting import Positions, sort
 
-READ_ENTRIES = 16  # at most 80,000 ticks, 30 MB
+READ_ENTRIES = 128  # at most 40 MB of payload
+COMMIT_TICKS_MAX = 20_000  # decoded at a time, about 10 MB
+BUSY_TICKS_PER_S = 30_000  # from this rate on, commits wait for each other: a page of a symbol is then written for many ticks
+BUSY_PAUSE_S = 0.02
 BLOCK_MS = 1_000
 TRIM_INTERVAL_S = 10.0
 ROTATE_INTERVAL_S = 1.0
@@ -48,6 +51,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "sqlite")  # SQLite waits for the disk; the loop must go on answering
         self._positions = Positions()
         self._trimmed_at = self._rotated_at = 0.0
+        self._read_at, self._stored_before = time.monotonic(), 0
         self.obstacle: str | None = "starting"
         self.written = Written()
         self.commits = self.poisoned = self.lost = 0
@@ -84,16 +88,21 @@ class Writer:
         after = "0"
         while pending := await self._bus.read_pending(self._partition, after, READ_ENTRIES):
             self._health.beat(_LOOP)
-            await self._handle(pending, again=True)
+            for some in in_commits(pending):
+                await self._handle(some, again=True)
             after = pending[-1].entry_id
 
     async def run_once(self) -> None:
         """One batch, or one wait for it; then what is due: rotation, trim."""
         self._health.beat(_LOOP)
         deliveries = await self._bus.read_new(self._partition, READ_ENTRIES, BLOCK_MS)
-        if deliveries:
-            await self._handle(deliveries)
+        for some in in_commits(deliveries):
+            await self._handle(some)
         now = time.monotonic()
+        busy = self.written.stored - self._stored_before > BUSY_TICKS_PER_S * (now - self._read_at)
+        self._stored_before, self._read_at = self.written.stored, now
+        if busy and len(deliveries) < READ_ENTRIES:
+            await asyncio.sleep(BUSY_PAUSE_S)
         if now - self._rotated_at > ROTATE_INTERVAL_S:
             self._rotated_at = now
             for day in await self._in_thread(self._close_due):
@@ -124,3 +133,19 @@ class Writer:
 
     async def _in_thread(self, function: Callable[[*A], R], *arguments: *A) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def in_commits(deliveries: list[Delivery]) -> Iterator[list[Delivery]]:
+    """The deliveries in order, in parts of as many ticks as one commit takes."""
+    part: list[Delivery] = []
+    ticks = 0
+    for delivery in deliveries:
+        count = (delivery.fields or {}).get(b"n", b"")
+        entry_ticks = int(count) if count.isdigit() and len(count) < 9 else 0
+        if part and ticks + entry_ticks > COMMIT_TICKS_MAX:
+            yield part
+            part, ticks = [], 0
+        part.append(delivery)
+        ticks += entry_ticks
+    if part:
+        yield part

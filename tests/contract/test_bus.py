@@ -61,6 +61,7 @@ def test_a_group_made_after_the_first_entry_still_gets_that_entry(play) -> None:
 def test_what_was_not_acknowledged_is_pending_for_the_next_writer_and_counts_as_backlog(play) -> None:
     async def scenario(bus: Bus) -> None:
         await bus.join(0)
+        await bus.set_watermarks(0, {})
         await bus.publish([(0, entry(0, 10)), (0, entry(10, 20))])
         first, second = await bus.read_new(0, 10, 1)
         await bus.commit(0, {"LP1": 10}, [first.entry_id])
@@ -70,6 +71,21 @@ def test_what_was_not_acknowledged_is_pending_for_the_next_writer_and_counts_as_
         assert await bus.read_pending(0, "0", 10) == []
         assert (await bus.backlog(0)).entries == 0
         assert await bus.watermarks(0) == {"LP1": 20}
+
+    play(scenario)
+
+
+def test_watermarks_count_only_once_persistence_has_said_all_it_knows(play) -> None:
+    async def scenario(bus: Bus) -> None:
+        await bus.join(0)
+        await bus.publish([(0, entry(0, 10))])
+        (delivery,) = await bus.read_new(0, 1, 1)
+        await bus.commit(0, {"LP1": 10}, [delivery.entry_id])
+        assert await bus.watermarks(0) is None
+        await bus.set_watermarks(0, {})
+        assert await bus.watermarks(0) is not None
+        await bus.set_watermarks(0, {"LP2": 5})
+        assert await bus.watermarks(0) == {"LP2": 5}
 
     play(scenario)
 

@@ -159,3 +159,15 @@ def test_a_full_disk_leaves_the_segment_as_it_was_and_writing_goes_on_when_there
         opened.close()
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_damaged_record_ends_its_segment_and_the_next_one_is_read(tmp_path: Path) -> None:
+    opened = journal(tmp_path)
+    opened.append(1, Direction.IN, b"a")
+    opened.append(2, Direction.IN, b"damaged")
+    opened.append(3, Direction.IN, b"behind it")
+    opened.begin_segment(b"second")
+    opened.append(4, Direction.IN, b"b")
+    first = min(tmp_path.glob("*.journal"))
+    first.write_bytes(first.read_bytes().replace(b"damaged", b"dAmaged"))
+    assert data_of(read_all(opened)) == [b"a", b"b"]

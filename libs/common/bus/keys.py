@@ -4,6 +4,7 @@ import zlib
 
 PERSISTENCE_GROUP = "persistence"  # the group that holds the trim
 PERSISTENCE_CONSUMER = "writer"  # one fixed name, so that a successor finds its predecessor's pending entries
+WATERMARKS_SPOKEN = "*"  # a field of the hash, no session's name: persistence has written all it knows
 PARTITIONS_KEY = "tickvault_partitions"
 
 

@@ -11,7 +11,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from libs.common.bus.entry import Entry
-from libs.common.bus.keys import PARTITIONS_KEY, PERSISTENCE_CONSUMER, PERSISTENCE_GROUP, persisted_key, ticks_key
+from libs.common.bus.keys import (
+    PARTITIONS_KEY,
+    PERSISTENCE_CONSUMER,
+    PERSISTENCE_GROUP,
+    WATERMARKS_SPOKEN,
+    persisted_key,
+    ticks_key,
+)
 from libs.common.domain.errors import Retryable
 
 SOCKET_TIMEOUT_S = 10.0  # an answer that takes longer is a failure; a blocking read waits less than half of it
@@ -47,7 +54,7 @@ class Bus(Protocol):
     async def check(self, partitions: int) -> None: ...
     async def backlog(self, partition: int) -> Backlog: ...
     async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None: ...
-    async def watermarks(self, partition: int) -> dict[str, int]: ...
+    async def watermarks(self, partition: int) -> dict[str, int] | None: ...
     async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None: ...
     async def join(self, partition: int) -> None: ...
     async def read_pending(self, partition: int, after: str, count: int) -> list[Delivery]: ...
@@ -102,15 +109,20 @@ class RedisBus:
                 pipeline.xadd(ticks_key(partition), entry.fields())
             await pipeline.execute()
 
-    async def watermarks(self, partition: int) -> dict[str, int]:
+    async def watermarks(self, partition: int) -> dict[str, int] | None:
+        """Session → watermark; None while persistence has not said what it knows, as in a Redis that came back empty."""
         with _retryable():
             found = await self._redis.hgetall(persisted_key(partition))
-        return {session.decode(): int(position) for session, position in found.items()}
+        positions = {session.decode(): int(position) for session, position in found.items()}
+        return positions if positions.pop(WATERMARKS_SPOKEN, None) is not None else None
 
     async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None:
-        if positions:
-            with _retryable():
-                await self._redis.hset(persisted_key(partition), mapping=positions)
+        """All that persistence knows: the hash may say more, but what is not in the store is not durable."""
+        with _retryable():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.delete(persisted_key(partition))
+            pipeline.hset(persisted_key(partition), mapping={WATERMARKS_SPOKEN: 0, **positions})
+            await pipeline.execute()
 
     async def join(self, partition: int) -> None:
         """Create the persistence group from the stream's beginning where it is missing: `$` would skip what is already there."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from opentelemetry import metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
@@ -24,7 +24,12 @@ def configure_metrics(service: str) -> None:
         MeterProvider(
             metric_readers=[PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)],
             resource=Resource.create({"service.name": f"tickvault-{service}"}),
-            views=[View(instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation([ms / 1000 for ms in LATENCY_BUCKETS_MS]))],
+            views=[
+                View(
+                    instrument_type=Histogram,
+                    aggregation=ExplicitBucketHistogramAggregation([ms / 1000 for ms in LATENCY_BUCKETS_MS]),
+                )
+            ],
         )
     )
 

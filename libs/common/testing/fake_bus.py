@@ -45,13 +45,14 @@ class FakeBus:
         for partition, entry in entries:
             self.add_raw(partition, {_bytes(name): _bytes(value) for name, value in entry.fields().items()})
 
-    async def watermarks(self, partition: int) -> dict[str, int]:
+    async def watermarks(self, partition: int) -> dict[str, int] | None:
         self._stream(partition)
-        return dict(self._watermarks.get(partition, {}))
+        known = self._watermarks.get(partition)
+        return None if known is None else dict(known)
 
     async def set_watermarks(self, partition: int, positions: dict[str, int]) -> None:
         self._stream(partition)
-        self._watermarks.setdefault(partition, {}).update(positions)
+        self._watermarks[partition] = dict(positions)
 
     async def join(self, partition: int) -> None:
         stream = self._stream(partition)
@@ -73,8 +74,9 @@ class FakeBus:
         return [Delivery(f"{number}-0", stream.entries[number]) for number in found]
 
     async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None:
-        await self.set_watermarks(partition, positions)
         stream = self._stream(partition)
+        if partition in self._watermarks:
+            self._watermarks[partition].update(positions)
         done = {_number(entry_id) for entry_id in entry_ids}
         stream.pending = [number for number in stream.pending if number not in done]
 

@@ -58,6 +58,7 @@ class RedisServer:
                 if connection.recv(16).startswith(b"+PONG"):
                     return
             time.sleep(0.02)
+        self.kill()
         raise NoRedis(f"redis-server did not start: see {self.folder / 'redis.log'}")
 
     def kill(self) -> None:

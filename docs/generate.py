@@ -1,0 +1,114 @@
+"""python -m docs.generate: the README's tables of services, settings and figures, from the code and bench/results/latest.json.
+
+`--check` writes nothing and exits with 1 where the tables of services or settings are stale; figures carry their date.
+"""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from libs.common.settings import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "bench" / "results" / "latest.json"
+
+FIGURES = {  # name in latest.json: what it is, unit
+    "end_to_end_ticks_per_s": ("FIX bytes on a socket to durable rows", "ticks/s"),
+    "latency_p50_ms": ("socket to durable at 10,000 ticks/s, p50", "ms"),
+    "latency_p99_ms": ("socket to durable at 10,000 ticks/s, p99", "ms"),
+    "persist_ticks_per_s": ("persistence alone: stream to durable rows", "ticks/s"),
+    "decoder_messages_per_s": ("framing and decoding of a mix of W and X", "messages/s"),
+    "simplefix_messages_per_s": ("the same mix, simplefix's parser alone", "messages/s"),
+    "decoder_to_simplefix": ("ratio of the two", "×"),
+    "wal_bytes_per_tick": ("write-ahead log of a day file", "bytes/tick"),
+    "gateway_mb_after_10m": ("gateway's memory after 10 M ticks", "MB"),
+    "persistence_mb_after_10m": ("persistence's memory after 10 M ticks", "MB"),
+    "gateway_mb_redis_away": ("gateway's memory, Redis away for 60 s at 50,000 ticks/s", "MB"),
+    "persistence_mb_redis_away": ("persistence's memory, the same", "MB"),
+}
+
+
+def services() -> str:
+    """A row a service: the port its settings name, and the contract in its docstring."""
+    lines = ["| service | port | consumes | produces |", "|---|---|---|---|"]
+    for name, settings in _services().items():
+        contract = importlib.import_module(f"services.{name}").__doc__ or ""
+        port = settings.model_fields[f"{name}_http_port"].default
+        lines.append(f"| `{name}` | {port} | {_clause(contract, 'Consumes')} | {_clause(contract, 'Produces')} |")
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """A row a setting: first what all services share, then each service's own."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    shared = Settings.model_fields
+    lines += [_row(name, field) for name, field in shared.items()]
+    for kind in _services().values():
+        lines += [_row(name, field) for name, field in kind.model_fields.items() if name not in shared]
+    return "\n".join(lines)
+
+
+def figures() -> str:
+    """What `make bench` measured last."""
+    if not RESULTS.exists():
+        return "Not measured yet on this machine: `make bench`, then `python -m docs.generate`."
+    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8"))
+    lines = ["| figure | value | |", "|---|--:|---|"]
+    lines += [f"| {label} | {results[name]:,} | {unit} |" for name, (label, unit) in FIGURES.items() if name in results]
+    return "\n".join([*lines, "", f"Measured {results['measured_at']} on {results['machine']}. Method: {results['method']}."])
+
+
+TABLES = {"services": services, "settings": settings, "figures": figures}
+CHECKED = ("services", "settings")
+
+
+def fill(text: str, names: tuple[str, ...] = tuple(TABLES)) -> str:
+    """The text with what stands between `<!-- name -->` and `<!-- /name -->` made anew; ValueError where a mark is missing."""
+    for name in names:
+        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{README.name} has no {begin.strip()} … {end.strip()}")
+        text = before + begin + TABLES[name]() + end + after
+    return text
+
+
+def _services() -> dict[str, type[Settings]]:
+    found = {}
+    for path in sorted((ROOT / "services").glob("*/settings.py")):
+        module = importlib.import_module(f"services.{path.parent.name}.settings")
+        kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Settings) and kind.service]
+        found[path.parent.name] = kinds[0]
+    return dict(sorted(found.items(), key=lambda item: item[1].model_fields[f"{item[0]}_http_port"].default))
+
+
+def _clause(contract: str, word: str) -> str:
+    match = re.search(rf"^{word}\s+(.*(?:\n\s{{8,}}.*)*)", contract, re.MULTILINE)
+    return re.sub(r"\s+", " ", match[1]).strip() if match else ""
+
+
+def _row(name: str, field: Any) -> str:
+    default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    return f"| `{PREFIX}{name.upper()}` | `{default}` | {field.description} |"
+
+
+def main() -> int:
+    before = README.read_text("utf-8")
+    if "--check" in sys.argv[1:]:
+        stale = fill(before, CHECKED) != before
+        if stale:
+            print("README.md is stale: run python -m docs.generate", file=sys.stderr)
+        return int(stale)
+    README.write_text(fill(before), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
