@@ -4,16 +4,17 @@
                                   └▶ no:  parse field by field, check, and learn the shape for the next one
 
 A shape is the exact sequence of tags. An LP sends few of them, in whatever order its engine likes; a message that differs in
-one tag, an empty value, another CompID or a PossDupFlag does not match and is parsed. Both ways give equal results: the
-expression of a shape captures the same fields that the parser would have picked (tests/unit/gateway: property-tested).
+one tag, an empty value, another CompID, a PossDupFlag or a data field does not match and is parsed. Both ways give equal
+results: the expression of a shape captures the same fields that the parser would have picked (tests/unit/gateway:
+property-tested).
 """
 
 import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from services.gateway.wire import SOH, FieldError, Message
+from services.gateway.wire import DATA_FIELDS, SOH, FieldError, Message
 
 # MDUpdateAction(279), MDEntryType(269), Symbol(55), MDEntryID(278), price(270), size(271), date(272), time(273)
 Entry = tuple[bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
@@ -21,8 +22,9 @@ ENTRY_TAGS = (279, 269, 55, 278, 270, 271, 272, 273)
 GROUP_COUNT = 268
 TRANSACT_TIME = 60
 
-SHAPES_MAX = 512  # an LP that never repeats a shape must not fill the memory: past this, all are forgotten
-SHAPES_PER_SIZE_MAX = 4  # tried in turn for frames of the same number of fields
+SHAPES_MAX = 512  # an LP that never repeats a shape must not fill the memory
+SHAPES_PER_SIZE_MAX = 8  # tried in turn for frames of the same number of fields
+FORGET_AFTER = 1_000  # messages whose shape found no room: then all are forgotten, and the frequent ones are learnt first
 SHAPE_FIELDS_MAX = 400
 
 
@@ -39,6 +41,9 @@ class MarketData(NamedTuple):
 
 Matcher = Callable[[bytes], MarketData | None]
 
+NEEDED = {8, 9, 35, 34, 49, 52, 56, GROUP_COUNT}
+UNFIT = {43, 97, 122, *DATA_FIELDS, *DATA_FIELDS.values()}  # the session has to look at it, or its value may hold the separator
+
 
 class Decoder:
     """For one direction of one session: `begin_string`, the LP's CompID and ours are part of every shape."""
@@ -46,38 +51,41 @@ class Decoder:
     def __init__(self, begin_string: str, sender: str, target: str) -> None:
         self._identity = {8: begin_string.encode(), 49: sender.encode(), 56: target.encode()}
         self._shapes: dict[int, list[Matcher]] = {}
-        self._learnt: set[tuple[int, ...]] = set()
+        self._last: Matcher = lambda _frame: None  # most messages look like the one before
+        self._learnt: set[tuple[bytes | None, bytes | None, tuple[int, ...]]] = set()
+        self._without_room = 0
 
     def match(self, frame: bytes) -> MarketData | None:
         """The message where its shape is known; None means: parse it."""
+        found = self._last(frame)
+        if found is not None:
+            return found
         for matcher in self._shapes.get(frame.count(SOH), ()):
             found = matcher(frame)
             if found is not None:
+                self._last = matcher
                 return found
         return None
 
     def learn(self, message: Message) -> None:
         """Remember the shape of a parsed W or X whose header was accepted, so that the next one matches."""
         tags = tuple(tag for tag, _ in message.fields)
-        plain = {8, 9, 35, 34, 49, 52, 56, GROUP_COUNT} <= set(tags) and not {43, 97, 122} & set(tags)
-        if (
-            not plain
-            or tags in self._learnt
-            or len(tags) > SHAPE_FIELDS_MAX
-            or any(len(value) > 1000 for _, value in message.fields)
-        ):
+        shape = (message.get(35), message.get(GROUP_COUNT), tags)
+        if shape in self._learnt or not set(tags) >= NEEDED or not UNFIT.isdisjoint(tags) or len(tags) > SHAPE_FIELDS_MAX:
             return
-        if len(self._learnt) >= SHAPES_MAX:
+        if len(self._shapes.get(len(tags), ())) >= SHAPES_PER_SIZE_MAX or len(self._learnt) >= SHAPES_MAX:
+            self._without_room += 1
+            if self._without_room < FORGET_AFTER:
+                return
+            self._without_room = 0
             self._learnt.clear()
             self._shapes.clear()
-        self._learnt.add(tags)
-        matchers = self._shapes.setdefault(len(tags), [])
-        matchers.insert(0, self._compile(message))
-        del matchers[SHAPES_PER_SIZE_MAX:]
+        self._learnt.add(shape)
+        self._shapes.setdefault(len(tags), []).append(self._compile(message))
 
     def _compile(self, message: Message) -> Matcher:
         fields = message.fields
-        header, entries = _layout(message)
+        header, entries = layout(message)
         single = [header[34], header[52], header.get(TRANSACT_TIME), header.get(55)]
         wanted = {index for indexes in (single, *entries) for index in indexes if index is not None}
         literal = {8, 35, 49, 56, GROUP_COUNT}
@@ -92,35 +100,29 @@ class Decoder:
                 pattern += b"%d=(%s)\x01" % (tag, b"[0-9]{1,18}+" if tag == 34 else b"[^\x01]++")
             else:
                 pattern += b"%d=[^\x01]++\x01" % tag
-        absent = len(groups)  # the index of a None put behind the captured values
-
-        def picks(indexes: list[int | None]) -> Callable[[tuple[bytes | None, ...]], Any]:
-            return itemgetter(*(absent if index is None else groups[index] for index in indexes))
-
-        pick_single = picks(single)
-        pick_entries = [picks(entry) for entry in entries]
+        absent = len(groups)
+        pattern += b"(\x00)?"  # never there: the None of every field the shape has not got
+        indexes = [*single, *(index for entry in entries for index in entry)]
+        pick = itemgetter(*(absent if index is None else groups[index] for index in indexes))
+        starts = range(len(single), len(indexes), len(ENTRY_TAGS))
         snapshot = message.get(35) == b"W"
-        match = re.compile(pattern).fullmatch
-        nothing = (None,)
+        match, new, width = re.compile(pattern).fullmatch, tuple.__new__, len(ENTRY_TAGS)
 
         def matcher(frame: bytes) -> MarketData | None:
             found = match(frame)
             if found is None:
                 return None
-            values = found.groups() + nothing
-            seq, sending_time, transact_time, symbol = pick_single(values)
-            entries = [pick(values) for pick in pick_entries]
-            return _new(MarketData, (int(seq), sending_time, transact_time, symbol, snapshot, entries))
+            values = pick(found.groups())
+            picked = [values[at : at + width] for at in starts]
+            # a NamedTuple's own constructor costs three times as much
+            return new(MarketData, (int(values[0]), values[1], values[2], values[3], snapshot, picked))
 
         return matcher
 
 
-_new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
-
-
 def decode(message: Message) -> MarketData:
     """A parsed W or X; FieldError where its group is not what its count says or a field is repeated."""
-    header, entries = _layout(message)
+    header, entries = layout(message)
     fields = message.fields
     transact = header.get(TRANSACT_TIME)
     return MarketData(
@@ -133,13 +135,16 @@ def decode(message: Message) -> MarketData:
     )
 
 
-def _layout(message: Message) -> tuple[dict[int, int], list[list[int | None]]]:
+def layout(message: Message) -> tuple[dict[int, int], list[list[int | None]]]:
     """Where things stand: tag → field index before the group, and per entry the index of each of ENTRY_TAGS, or None.
 
-    The first tag behind NoMDEntries(268) begins every entry. A Symbol before the group (W) is that of all its entries.
+    The first tag behind NoMDEntries(268) begins every entry. The first Symbol of a W, wherever it stands, is that of all its
+    entries: it is no field of the group there.
     """
     fields = message.fields
     count = message.required_number(GROUP_COUNT)
+    if [tag for tag, _ in fields].count(10) > 1:
+        raise FieldError("field 10 appears twice", 10, 13)
     start = next(index for index, (tag, _) in enumerate(fields) if tag == GROUP_COUNT)
     header: dict[int, int] = {}
     for index, (tag, _) in enumerate(fields[:start]):
@@ -149,25 +154,21 @@ def _layout(message: Message) -> tuple[dict[int, int], list[list[int | None]]]:
     for tag in (34, 52):
         if tag not in header:
             raise FieldError(f"field {tag} must stand before the group", tag, 14)
-    common = header.get(55)
+    snapshot = message.get(35) == b"W"
     columns = {tag: column for column, tag in enumerate(ENTRY_TAGS)}
     delimiter = fields[start + 1][0] if start + 1 < len(fields) else None
     entries: list[list[int | None]] = []
     for index in range(start + 1, len(fields)):
         tag = fields[index][0]
-        if tag == 10:
-            break
+        if tag not in header and (tag == TRANSACT_TIME or (tag == 55 and snapshot)):
+            header[tag] = index
+            continue
         if tag == delimiter and len(entries) < count:
             entries.append([None] * len(ENTRY_TAGS))
         column = columns.get(tag)
         if column is None:
-            if tag == TRANSACT_TIME and TRANSACT_TIME not in header:
-                header[TRANSACT_TIME] = index
             continue
         if not entries:
-            if tag == 55 and common is None:  # a W without entries may carry its symbol behind the count
-                header[55] = common = index
-                continue
             raise FieldError(f"field {tag} stands in a group of no entries", GROUP_COUNT, 16)
         if entries[-1][column] is not None:
             raise FieldError(f"field {tag} appears twice in one entry", tag, 13)
@@ -176,5 +177,5 @@ def _layout(message: Message) -> tuple[dict[int, int], list[list[int | None]]]:
         raise FieldError(f"NoMDEntries(268) says {count}, there are {len(entries)}", GROUP_COUNT, 16)
     for entry in entries:
         if entry[2] is None:
-            entry[2] = common
+            entry[2] = header.get(55)
     return header, entries

@@ -1,7 +1,7 @@
 """Bytes to FIX frames. What is not a frame is garbled: kept, counted, and never a reason to touch a sequence number.
 
-    8=FIX…<SOH>9=<1..7 digits><SOH> … body … 10=ddd<SOH>     BodyLength must lead exactly to the trailer,
-                                                             CheckSum must be the sum of all before it, modulo 256
+    8=FIX…<SOH>9=<1..7 digits><SOH>35= … body … 10=ddd<SOH>     BodyLength must lead exactly to the trailer,
+                                                                CheckSum must be the sum of all before it, modulo 256
 
 Our own, since simplefix checks neither field and can be made to wait for ever (fix-session.md).
 """
@@ -9,15 +9,14 @@ Our own, since simplefix checks neither field and can be made to wait for ever (
 import re
 import zlib
 
-BODY_BYTES_MAX = 1_000_000
+FRAME_BYTES_MAX = 1_000_000
 FRAME_TIMEOUT_NS = 5_000_000_000  # a frame still incomplete after this long is garbled
 
-_HEAD = re.compile(rb"8=FIX[^\x01]{1,8}+\x019=([0-9]{1,7}+)\x01")
-_HEAD_BYTES_MAX = 5 + 8 + 1 + 2 + 7 + 1
-_HEAD_BEGIN = re.compile(rb"8=FIX[^\x01]{0,8}(?:\x01(?:9(?:=[0-9]{0,7})?)?)?\Z")
-_TRAILER_THEN_HEAD = re.compile(rb"\x0110=[0-9]{3}\x01(?=8=FIX)")
+_HEAD = re.compile(rb"8=FIX[^\x01]{1,8}+\x019=([0-9]{1,7}+)\x0135=")
+_HEAD_BYTES_MAX = 5 + 8 + 1 + 2 + 7 + 1 + 3
+_HEAD_BEGIN = re.compile(rb"8=FIX[^\x01]{0,8}(?:\x01(?:9(?:=[0-9]{0,7}(?:\x01(?:35?)?)?)?)?)?\Z")
 _START = b"8=FIX"
-_TRAILER_BYTES = 7
+_REST_BYTES = 7 - 3  # the body begins at 35=, which the head has; behind it comes 10=ddd<SOH>
 # the last 8 bytes of a frame -> what the sum of the whole frame, modulo 256, must be
 _SUM_WITH_TRAILER = {(trailer := b"\x0110=%03d\x01" % checksum): (checksum + sum(trailer[1:])) % 256 for checksum in range(256)}
 _EXACT_BYTES = 512  # adler32 keeps its byte sum modulo 65,521: exact for this many 7-bit bytes
@@ -38,34 +37,34 @@ class Framer:
         self.rest = rest
         self.waiting_since = waiting_since
 
-    def feed(self, data: bytes, recv_ts: int) -> tuple[list[bytes], list[bytes]]:
-        """(frames, garbled pieces) that `data` completes, each in order. recv_ts in ns."""
+    def feed(self, data: bytes, recv_ts: int, *, last: bool = False) -> tuple[list[bytes], list[bytes]]:
+        """(frames, garbled pieces) that `data` completes, each in order. recv_ts in ns; last: nothing will follow."""
         rest = self.rest
         buffer = rest + data if rest else data
-        expired = bool(rest) and recv_ts - self.waiting_since > FRAME_TIMEOUT_NS
+        expired = last or (bool(rest) and recv_ts - self.waiting_since > FRAME_TIMEOUT_NS)
         frames: list[bytes] = []
         garbled: list[bytes] = []
         position, size = 0, len(buffer)
         match_head, sums, adler32 = _HEAD.match, _SUM_WITH_TRAILER, zlib.adler32
         while position < size:
             if head := match_head(buffer, position):
-                end = head.end() + int(head[1]) + _TRAILER_BYTES
+                end = head.end() + int(head[1]) + _REST_BYTES
                 if end <= size:
                     frame = buffer[position:end]
                     if end - position <= _EXACT_BYTES and frame.isascii():
                         total = (adler32(frame) - 1) & 0xFF
                     else:
-                        total = byte_sum(frame)
+                        total = byte_sum(frame) if end - position <= FRAME_BYTES_MAX else -1
                     if sums.get(frame[-8:]) == total:
                         frames.append(frame)
                         position = end
-                        expired = False
+                        expired = last
                         continue
-                elif not expired and end - position <= BODY_BYTES_MAX and not _TRAILER_THEN_HEAD.search(buffer, head.end()):
+                elif not expired and end - position <= FRAME_BYTES_MAX:
                     break
             elif not expired and size - position < _HEAD_BYTES_MAX and _may_begin(buffer[position:]):
                 break
-            expired = False
+            expired = last
             following = _next_start(buffer, position + 1)
             garbled.append(buffer[position:following])
             position = following

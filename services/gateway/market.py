@@ -4,6 +4,8 @@ A side is what the last entry for it said. `withdraw_all` (a reconnect, a gap) m
 shown as if it still stood. What cannot be a tick becomes a quarantine item; nothing is dropped silently.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from libs.common.domain.price import PRICE_MAX, parse_price
 from libs.common.domain.record import Flag
 from libs.common.domain.symbol import normalise_symbol
 from services.gateway.decoder import MarketData
+from services.gateway.quotes import Quotes, as_market_data
 from services.gateway.wire import Clock
 
 LATE_NS = 60 * NS_PER_S
@@ -26,6 +29,9 @@ SYMBOLS_MAX = 20_000  # an LP that invents symbols must not fill the memory
 
 _CROSSED, _LOCKED, _SPIKE = int(Flag.CROSSED), int(Flag.LOCKED), int(Flag.SPIKE)
 _LATE, _OUT_OF_ORDER, _ONE_SIDED = int(Flag.LATE), int(Flag.OUT_OF_ORDER), int(Flag.ONE_SIDED)
+_DELETE = b"2"
+_STATES_A_SIDE = frozenset({None, b"0", b"1"})  # MDUpdateAction(279): a W has none; new, change
+_NEVER = -(2**63)
 
 
 class Book(msgspec.Struct, eq=False, gc=False):
@@ -40,10 +46,20 @@ class Book(msgspec.Struct, eq=False, gc=False):
     ask_id: bytes | None = None
     last_bid: int | None = None  # of the last tick, for the spike flag
     last_ask: int | None = None
-    last_ts: int = -(2**63)
+    last_ts: int = _NEVER
     day: int = -(2**31)  # the day `seq` counts in
     seq: int = 0
     other_days: dict[int, int] = {}
+
+    def withdraw(self) -> None:
+        """Make both sides unknown."""
+        self.bid = self.ask = self.bid_size = self.ask_size = self.bid_id = self.ask_id = None
+
+    def side_of(self, entry_id: bytes | None) -> bytes | None:
+        """The MDEntryType(269) of a standing entry; None where there is none of that id."""
+        if entry_id is None:
+            return None
+        return b"0" if entry_id == self.bid_id else b"1" if entry_id == self.ask_id else None
 
     def turn_to(self, day: int) -> None:
         """Go on numbering in another day."""
@@ -74,6 +90,7 @@ class Market:
         self._aliases = {alias.upper(): symbol for alias, symbol in aliases.items()}
         self._listed = listed  # canonical symbols where the list is closed, None where any symbol may come
         self._clock = clock
+        self._moments = clock.moments
         self._by_text: dict[bytes, Book] = {}
         self.books: dict[str, Book] = {}
         self._prices: dict[bytes, int] = {}
@@ -83,11 +100,24 @@ class Market:
     def canonical(self, text: bytes) -> str | None:
         """The symbol an LP's spelling stands for, or None where it cannot be one."""
         spelt = text.decode("utf-8", "replace")
-        return self._aliases.get(spelt.upper()) or normalise_symbol(spelt)
+        # upper() would make SS of ß
+        return self._aliases.get(spelt.upper()) or (normalise_symbol(spelt) if text.isascii() else None)
 
     def withdraw_all(self) -> None:
         for book in self.books.values():
-            book.bid = book.ask = book.bid_size = book.ask_size = book.bid_id = book.ask_id = None
+            book.withdraw()
+
+    @contextmanager
+    def past(self) -> Iterator[None]:
+        """What is applied meanwhile came too late: it becomes ticks, and the books stay what they are."""
+        standing = {
+            book: (book.bid, book.ask, book.bid_size, book.ask_size, book.bid_id, book.ask_id) for book in self.books.values()
+        }
+        self.withdraw_all()
+        yield
+        self.withdraw_all()
+        for book, sides in standing.items():
+            book.bid, book.ask, book.bid_size, book.ask_size, book.bid_id, book.ask_id = sides
 
     def apply(
         self, message: MarketData, sending_ns: int, recv_ts: int, marks: int, ticks: list[TickRow], refused: list[Refused]
@@ -96,34 +126,46 @@ class Market:
         by_text, prices, sizes = self._by_text, self._prices, self._sizes
         changed: dict[Book, int] = {}
         bad: dict[Book, str] = {}
+        whose: Book | Refused = UNKNOWN_ENTRY  # of the entry before
         if message.snapshot:
-            self._begin_snapshot(message, refused)
+            whose = self._begin_snapshot(message.symbol)
+            if isinstance(whose, Book):
+                changed[whose] = _NEVER
+            else:
+                refused.append(whose)
         last_book = last_date = last_time = None
         ts = last_ts = -1
         for action, side, text, entry_id, price_text, size_text, date, time in message.entries:
             book = by_text.get(text)  # type: ignore[arg-type]
             if book is None:
-                found = self._book_without_symbol(entry_id, changed) if text is None else self._open(text)
-                if isinstance(found, Refused):
-                    if found not in refused:
-                        refused.append(found)
+                whose = self._of_entry(action, entry_id, whose) if text is None else self._open(text)
+                if isinstance(whose, Refused):
+                    if whose not in refused:
+                        refused.append(whose)
                     continue
-                book = found
+                book = whose
+            whose = book
             if side != b"0" and side != b"1":
-                self.ignored_entries += 1
-                continue
+                if side is not None:
+                    self.ignored_entries += 1
+                    continue
+                side = book.side_of(entry_id)  # noqa: PLW2901 - a change or delete may leave it to its id
+                if side is None:
+                    if UNKNOWN_ENTRY not in refused:
+                        refused.append(UNKNOWN_ENTRY)
+                    continue
             price, size = prices.get(price_text), sizes.get(size_text)  # type: ignore[arg-type]
             try:
                 if ts < 0 or time != last_time or date != last_date:
                     ts = self._event_time(message, date, time, sending_ns)
                     last_date, last_time = date, time
-                if price is None or size is None or action == b"2":
-                    if action == b"2" and _replaced(book, side, entry_id):
-                        continue
-                    price, size = self._side(book, action, side, price_text, size_text)
+                if price is None or size is None or action not in _STATES_A_SIDE:
+                    price, size, entry_id = self._side(  # noqa: PLW2901 - a delete leaves none
+                        book, action, side, entry_id, price_text, size_text
+                    )
             except Rejected as error:
                 bad[book] = str(error)
-                price = size = None
+                price = size = entry_id = None  # noqa: PLW2901
                 ts = -1
             if side == b"0":
                 book.bid, book.bid_size, book.bid_id = price, size, entry_id
@@ -132,42 +174,67 @@ class Market:
             if book is not last_book or ts != last_ts:
                 changed[book] = max(ts, changed.get(book, ts))
                 last_book, last_ts = book, ts
-        provider = self._provider
         for book, ts in changed.items():
             if bad and book in bad:
                 refused.append(Refused(book.symbol, bad[book]))
-                continue
-            bid, ask = book.bid, book.ask
-            flags = marks
-            if bid is None or ask is None:
-                if bid is None and ask is None:
-                    refused.append(Refused(book.symbol, "no price on either side"))
-                    continue
-                flags |= _ONE_SIDED
-            elif bid >= ask:
-                flags |= _CROSSED if bid > ask else _LOCKED
-            if ts - recv_ts > FUTURE_MAX_NS:
-                refused.append(Refused(book.symbol, "time is more than an hour in the future"))
-                continue
-            last = book.last_bid
-            if last is not None and bid is not None and abs(bid - last) * SPIKE_RATIO > last:
-                flags |= _SPIKE
-            last = book.last_ask
-            if last is not None and ask is not None and abs(ask - last) * SPIKE_RATIO > last:
-                flags |= _SPIKE
-            book.last_bid, book.last_ask = bid, ask
-            if ts < book.last_ts:
-                flags |= _OUT_OF_ORDER
             else:
-                book.last_ts = ts
-            if sending_ns - ts > LATE_NS:
-                flags |= _LATE
-            day = ts // NS_PER_DAY
-            if day != book.day:
-                book.turn_to(day)
-            seq = book.seq
-            book.seq = seq + 1
-            ticks.append((book.symbol, provider, ts, seq, recv_ts, bid, ask, book.bid_size, book.ask_size, flags))
+                self._emit(book, ts, sending_ns, recv_ts, marks, ticks, refused)
+
+    def apply_quotes(self, found: Quotes, sending_ns: int, recv_ts: int, ticks: list[TickRow], refused: list[Refused]) -> None:
+        """The same for a message of whole quotes; what is not remembered from earlier messages takes the long way."""
+        by_text, prices, sizes, moments = self._by_text, self._prices, self._sizes, self._moments
+        if len(found.quotes) > 1 and len({by_text.get(quote[0]) for quote in found.quotes}) < len(found.quotes):
+            # two spellings of one symbol give one tick all the same; of unknown symbols we cannot tell yet
+            entries = [entry for quote in found.quotes for entry in as_market_data(found, quote).entries]
+            self.apply(as_market_data(found, found.quotes[0])._replace(entries=entries), sending_ns, recv_ts, 0, ticks, refused)
+            return
+        for quote in found.quotes:
+            text, date, time, bid_text, bid_size_text, bid_id, ask_text, ask_size_text, ask_id = quote
+            book = by_text.get(text)
+            ts = moments.get(date + b"-" + time)
+            bid, bid_size = prices.get(bid_text), sizes.get(bid_size_text)
+            ask, ask_size = prices.get(ask_text), sizes.get(ask_size_text)
+            if book is None or ts is None or bid is None or ask is None or bid_size is None or ask_size is None:
+                self.apply(as_market_data(found, quote), sending_ns, recv_ts, 0, ticks, refused)
+                continue
+            book.bid, book.bid_size, book.bid_id = bid, bid_size, bid_id
+            book.ask, book.ask_size, book.ask_id = ask, ask_size, ask_id
+            self._emit(book, ts, sending_ns, recv_ts, 0, ticks, refused)
+
+    def _emit(
+        self, book: Book, ts: int, sending_ns: int, recv_ts: int, flags: int, ticks: list[TickRow], refused: list[Refused]
+    ) -> None:
+        """The book's top becomes a tick, with its flags and its number."""
+        bid, ask = book.bid, book.ask
+        if bid is None or ask is None:
+            if bid is None and ask is None:
+                refused.append(Refused(book.symbol, "no price on either side"))
+                return
+            flags |= _ONE_SIDED
+        elif bid >= ask:
+            flags |= _CROSSED if bid > ask else _LOCKED
+        if ts - recv_ts > FUTURE_MAX_NS:
+            refused.append(Refused(book.symbol, "time is more than an hour in the future"))
+            return
+        last = book.last_bid
+        if last is not None and bid is not None and abs(bid - last) * SPIKE_RATIO > last:
+            flags |= _SPIKE
+        last = book.last_ask
+        if last is not None and ask is not None and abs(ask - last) * SPIKE_RATIO > last:
+            flags |= _SPIKE
+        book.last_bid, book.last_ask = bid, ask
+        if ts < book.last_ts:
+            flags |= _OUT_OF_ORDER
+        else:
+            book.last_ts = ts
+        if sending_ns - ts > LATE_NS:
+            flags |= _LATE
+        day = ts // NS_PER_DAY
+        if day != book.day:
+            book.turn_to(day)
+        seq = book.seq
+        book.seq = seq + 1
+        ticks.append((book.symbol, self._provider, ts, seq, recv_ts, bid, ask, book.bid_size, book.ask_size, flags))
 
     def _event_time(self, message: MarketData, date: bytes | None, time: bytes | None, sending_ns: int) -> int:
         """272 and 273; 273 alone on the date nearest to SendingTime; else TransactTime; else SendingTime."""
@@ -176,27 +243,37 @@ class Market:
         return self._clock.moment(date + b"-" + time) if date else self._clock.time_near(time, sending_ns)
 
     def _side(
-        self, book: Book, action: bytes | None, side: bytes, price_text: bytes | None, size_text: bytes | None
-    ) -> tuple[int | None, float | None]:
-        """(price, size) an entry leaves on its side. What a change (279=1) does not mention stays as it was."""
-        if action == b"2":
-            return None, None
-        unchanged = (book.bid, book.bid_size) if side == b"0" else (book.ask, book.ask_size)
-        if price_text is None and action != b"1":
+        self,
+        book: Book,
+        action: bytes | None,
+        side: bytes,
+        entry_id: bytes | None,
+        price_text: bytes | None,
+        size_text: bytes | None,
+    ) -> tuple[int | None, float | None, bytes | None]:
+        """(price, size, id) an entry leaves on its side. What a change (279=1) does not mention stays as it was."""
+        standing = (book.bid, book.bid_size, book.bid_id) if side == b"0" else (book.ask, book.ask_size, book.ask_id)
+        if action == _DELETE:
+            replaced = entry_id is not None and standing[2] is not None and entry_id != standing[2]
+            return standing if replaced else (None, None, None)
+        if action not in _STATES_A_SIDE:
+            raise Rejected(f"MDUpdateAction {action!r} is not new, change or delete")
+        price, size, _ = standing if action == b"1" else (None, None, None)
+        if price_text is not None:
+            price = self._prices.get(price_text) or self._price(price_text)
+        elif action != b"1":
             raise Rejected("entry has no price")
-        price = unchanged[0] if price_text is None else self._prices.get(price_text) or self._price(price_text)
-        if size_text is None:
-            return price, unchanged[1] if action == b"1" else None
-        size = self._sizes.get(size_text)
-        return price, self._size(size_text) if size is None else size
+        if size_text is not None:
+            size = self._sizes.get(size_text)
+            size = self._size(size_text) if size is None else size
+        return price, size if price is not None else None, entry_id
 
-    def _begin_snapshot(self, message: MarketData, refused: list[Refused]) -> None:
-        """A W replaces the whole book of its symbol; an empty one withdraws both sides."""
-        book = Refused("", "snapshot without a symbol") if message.symbol is None else self._open(message.symbol)
+    def _begin_snapshot(self, symbol: bytes | None) -> Book | Refused:
+        """A W replaces the whole book of its symbol."""
+        book = Refused("", "snapshot without a symbol") if symbol is None else self._open(symbol)
         if isinstance(book, Book):
-            book.bid = book.ask = book.bid_size = book.ask_size = book.bid_id = book.ask_id = None
-        if not message.entries:
-            refused.append(Refused(book.symbol, "no price on either side") if isinstance(book, Book) else book)
+            book.withdraw()
+        return book
 
     def _open(self, text: bytes) -> Book | Refused:
         symbol = self.canonical(text)
@@ -213,13 +290,12 @@ class Market:
             self._by_text[text] = book
         return book
 
-    def _book_without_symbol(self, entry_id: bytes | None, changed: dict[Book, int]) -> Book | Refused:
-        """A change or delete may name its entry only; failing that, it belongs to the symbol of the entry before it."""
-        if entry_id is not None:
-            for book in self.books.values():
-                if entry_id in {book.bid_id, book.ask_id}:
-                    return book
-        return next(reversed(changed), UNKNOWN_ENTRY)
+    def _of_entry(self, action: bytes | None, entry_id: bytes | None, before: Book | Refused) -> Book | Refused:
+        """An entry without a symbol: a change or delete may name a standing entry; else it is of the symbol of the one before."""
+        if entry_id is None or action not in {b"1", _DELETE} or (isinstance(before, Book) and before.side_of(entry_id)):
+            return before
+        found = [book for book in self.books.values() if book.side_of(entry_id)]
+        return found[0] if len(found) == 1 else before
 
     def _price(self, text: bytes) -> int:
         price = parse_price(text)
@@ -245,9 +321,3 @@ class Market:
     def restore(self, books: list[Any]) -> None:
         self._by_text.clear()
         self.books = {fields[0]: Book(*fields) for fields in books}
-
-
-def _replaced(book: Book, side: bytes, entry_id: bytes | None) -> bool:
-    """Whether the entry to delete has already given way to another one on its side."""
-    current = book.bid_id if side == b"0" else book.ask_id
-    return entry_id is not None and current is not None and entry_id != current

@@ -9,6 +9,7 @@ replay wants to send is thrown away, since what was really sent stands in the jo
 checklist in docs/fix.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from services.gateway.decoder import Decoder, MarketData, decode
 from services.gateway.feeds import FixFeed
 from services.gateway.framer import Framer
 from services.gateway.market import SYMBOLS_MAX, UNKNOWN_ENTRY, Market, Refused
+from services.gateway.quotes import QuoteMatcher, Quotes
 from services.gateway.wire import MSG_TYPES_44, Clock, FieldError, Message, parse
 
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
@@ -33,7 +35,8 @@ RAW_BYTES_MAX = 65_536  # of a garbled piece, in quarantine; the journal has it 
 
 Status = Literal["closed", "logon_sent", "established", "logging_out", "rejected"]
 
-_RESENT = int(Flag.RESENT)
+_LIVE = frozenset({"established", "logging_out"})
+_RESENT, _ONE_SIDED = int(Flag.RESENT), int(Flag.ONE_SIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Send:
     """A message to send. `seq` None: the next number; a gap fill names its own and is a possible duplicate."""
 
     msg_type: str
-    fields: list[tuple[int, str | int]]
+    fields: list[tuple[int, str | int | bytes]]
     seq: int | None = None
 
 
@@ -58,16 +61,18 @@ class State(msgspec.Struct):
     """All that outlives a record: a journal segment begins with it."""
 
     status: Status = "closed"
+    logged_on: bool = False  # whether this connection ever was established
     next_in: int = 1
     next_out: int = 1
     heartbeat_s: int = 30
     reset_sent: bool = False
-    held: dict[int, bytes] = {}  # messages beyond a gap, by number
+    held: dict[int, tuple[int, bytes]] = {}  # messages beyond a hole: number -> recv_ts, frame; none is below next_in
     held_bytes: int = 0
-    resend_deadline: int = 0  # ns; 0 where no gap is open
-    gap_from: int = 0  # market time at which the open sequence gap began
-    unseen: list[tuple[int, int]] = []  # numbers given up below next_in; a late resend of them is still taken
-    garbled_since: bool = False  # something garbled came after the last message in order
+    resend_deadline: int = 0  # ns; 0 where nothing is asked for
+    asked_to: int = 0  # the last number known to be missing when we asked
+    gap_from: int = 0  # market time when we asked
+    unseen: list[tuple[int, int]] = []  # numbers below next_in that never came; a late resend of them is still taken
+    garbled_until: int = 0  # a missing number up to this one may be something garbled
     last_sending: int = 0
     last_ts: int = 0
     open_gaps: list[Gap] = []  # ends with the next market data
@@ -106,6 +111,7 @@ class Session:
         self._connection = ""  # begins every request id of this connection
         self._request_number = 0
         self._resubscribed_at = 0
+        self._stale = False  # books were withdrawn: fresh snapshots are to be asked for
         self._clock = Clock()
         listed = None
         if feed.symbols != "all":
@@ -113,6 +119,7 @@ class Session:
             listed = frozenset(upper.get(symbol.upper(), symbol.upper()) for symbol in feed.symbols)
         self.market = Market(feed.name, feed.aliases, listed, self._clock)
         self._decoder = Decoder(feed.begin_string, feed.target_comp_id, feed.sender_comp_id)
+        self._quotes = QuoteMatcher(feed.begin_string, feed.target_comp_id, feed.sender_comp_id)
         self._framer = Framer()
         self._outcome = Outcome()
         self._tolerance_ns = int(feed.sending_time_tolerance_s * NS_PER_S)
@@ -130,19 +137,19 @@ class Session:
         state.reset_sent = self.feed.reset_on_logon
         self.disconnect_reason = None
         self.alarm = None
-        self._framer = Framer()
         self._connection = str(now // NS_PER_MS)
         self._requests.clear()
+        self._stale = False
         self.rejected_requests.clear()
         if state.reset_sent:
             state.next_out = 1
-        fields: list[tuple[int, str | int]] = [(98, 0), (108, self.feed.heartbeat_s)]
+        fields: list[tuple[int, str | int | bytes]] = [(98, 0), (108, self.feed.heartbeat_s)]
         if state.reset_sent:
             fields.append((141, "Y"))
         self._send("A", fields)
 
     def closed(self, now: int) -> None:
-        """The transport is gone, whoever ended it (13): numbers stay, the rest of a cut frame does not (31)."""
+        """The transport is gone, whoever ended it (13): numbers stay."""
         if self.state.status != "closed":
             self._closed("disconnect", now)
 
@@ -157,15 +164,14 @@ class Session:
         """What the socket gave, in order; recv_ts in ns, whole µs."""
         state, counts, outcome = self.state, self.counts, self._outcome
         frames, garbled = self._framer.feed(data, recv_ts)
-        for piece in garbled:
-            counts.garbled += 1
-            state.garbled_since = True
-            self._quarantine(recv_ts, "", "garbled: not a FIX frame, or its length or checksum is wrong", piece[:RAW_BYTES_MAX])
-        match, apply, refused, moment = self._decoder.match, self.market.apply, self._refused, self._clock.moment
+        if garbled:
+            self._on_garbled(garbled, len(frames), recv_ts)
+        match_quotes, match, refused, moment = self._quotes.match, self._decoder.match, self._refused, self._clock.moment
+        apply_quotes, apply = self.market.apply_quotes, self.market.apply
         tolerance = self._tolerance_ns or 2**62
         for frame in frames:
             counts.messages += 1
-            found = match(frame)
+            found = match_quotes(frame) or match(frame)
             if (
                 found is not None
                 and found[0] == state.next_in
@@ -181,13 +187,18 @@ class Session:
                 if -tolerance <= sending - recv_ts <= tolerance:
                     state.next_in += 1
                     state.last_sending = sending
-                    apply(found, sending, recv_ts, 0, outcome.ticks, refused)
+                    if isinstance(found, Quotes):
+                        apply_quotes(found, sending, recv_ts, outcome.ticks, refused)
+                    else:
+                        apply(found, sending, recv_ts, 0, outcome.ticks, refused)
                     if refused:
                         self._quarantine_refused(frame, recv_ts)
                     continue
             self._on_frame(frame, recv_ts)
         if state.resend_deadline and recv_ts > state.resend_deadline:
             self._give_up(recv_ts)
+        if self._stale and not state.resend_deadline:
+            self._resubscribe()
 
     def take(self) -> Outcome:
         """What came out since the last call."""
@@ -210,6 +221,13 @@ class Session:
 
     # ---- one message
 
+    def _on_garbled(self, garbled: list[bytes], frames: int, recv_ts: int) -> None:
+        """(27-30, 32) Kept and counted; sequence numbers stand. Some number up to the last of this chunk may have been in it."""
+        self.counts.garbled += len(garbled)
+        self.state.garbled_until = max(self.state.held, default=self.state.next_in) + frames
+        for piece in garbled:
+            self._quarantine(recv_ts, "", "garbled: not a FIX frame, or its length or checksum is wrong", piece[:RAW_BYTES_MAX])
+
     def _on_frame(self, frame: bytes, recv_ts: int) -> None:
         if self.state.status in {"closed", "rejected"}:
             self._quarantine_market_data(frame, recv_ts, "arrived after the session was given up")
@@ -224,17 +242,17 @@ class Session:
 
     def _on_unparsable(self, frame: bytes, error: FieldError, recv_ts: int) -> None:
         """A whole frame with a broken field: it uses its number, so it is rejected, kept, and the session goes on."""
-        seq = _rough_seq(frame)
-        if self.state.status == "logon_sent" or seq is None:
-            self._refuse_session(f"Invalid message: {error}")
-            return
+        state, seq = self.state, _rough_seq(frame)
         self._quarantine(recv_ts, "", f"undecodable: {error}", frame)
-        if seq == self.state.next_in:
+        if state.status == "logon_sent" or seq is None:
+            self._refuse_session(f"Invalid message: {error}")
+        elif seq == state.next_in:
             self._reject(seq, error.reason, error.tag, str(error))
-            self._advance(recv_ts)
-        elif seq > self.state.next_in:
-            self._hold(seq, b"")
-            self._ask_again(recv_ts)
+            state.next_in += 1
+            self._take_what_is_due(recv_ts)
+        elif seq > state.next_in:
+            self._hold(seq, recv_ts, b"")
+            self._ask(seq, recv_ts)
 
     def _header_accepted(self, message: Message, frame: bytes, recv_ts: int) -> bool:
         """BeginString, CompIDs, MsgSeqNum, SendingTime, MsgType, PossDupFlag; what is wrong has been answered."""
@@ -273,27 +291,32 @@ class Session:
     def _in_sequence(self, message: Message, frame: bytes, recv_ts: int) -> None:
         state = self.state
         seq, msg_type = message.required_number(34), message.get(35) or b""
-        if msg_type == b"A":
+        if msg_type == b"A" and (state.status == "logon_sent" or (message.flag(141) and not message.flag(43))):
             self._on_logon(message, seq, recv_ts)
         elif msg_type == b"4" and not message.flag(123):
             self._on_reset(message, seq, recv_ts)
+        elif msg_type == b"5" and state.status == "logon_sent" and seq != state.next_in:  # (7) the reason counts, not the number
+            self._on_logout(message)
         elif seq < state.next_in:
             self._on_too_low(message, frame, seq, recv_ts)
         elif seq > state.next_in:
-            if msg_type == b"5":
-                self._on_logout(message)
-            elif msg_type == b"2":  # (43) answer first, then ask
-                self._on_resend_request(message)
-                self._hold(seq, b"")
-                self._ask_again(recv_ts)
+            if msg_type in {b"2", b"5"}:  # (43) answer first, then ask
+                self._process(message, frame, seq, recv_ts)
+            if msg_type not in {b"4", b"5"}:  # (38)
+                self._hold(seq, recv_ts, b"" if msg_type in {b"2", b"A"} else frame)
+            if msg_type != b"5":
+                self._ask(seq, recv_ts)
+        else:
+            new = _gap_filled_to(message, msg_type, seq)
+            if self._poss_dup_accepted(message, frame, seq, recv_ts):
+                self._process(message, frame, seq, recv_ts)
+            if new is None:
+                state.next_in += 1
             else:
-                self._hold(seq, frame)
-                self._ask_again(recv_ts)
-        elif self._poss_dup_accepted(message, seq, recv_ts):
-            self._process(message, frame, seq, recv_ts)
-            self._advance(recv_ts, skip_to=_gap_filled_to(message, msg_type, seq))
+                self._skip(new, recv_ts)
+            self._take_what_is_due(recv_ts)
 
-    def _poss_dup_accepted(self, message: Message, seq: int, recv_ts: int) -> bool:
+    def _poss_dup_accepted(self, message: Message, frame: bytes, seq: int, recv_ts: int) -> bool:
         """(20, 21) A possible duplicate says when it was first sent."""
         if not message.flag(43) or message.get(35) == b"4":
             return True
@@ -307,8 +330,7 @@ class Session:
             except Rejected:
                 pass
             self._refuse_session("SendingTime accuracy problem", reject=(seq, 10, 122))
-        if seq == self.state.next_in:
-            self._advance(recv_ts)
+        self._quarantine_market_data(frame, recv_ts, "OrigSendingTime is missing or after SendingTime")
         return False
 
     def _process(self, message: Message, frame: bytes, seq: int, recv_ts: int) -> None:
@@ -324,7 +346,7 @@ class Session:
                 case b"1":  # (34)
                     if message.get(112) is None:
                         raise FieldError("TestReqID is missing", 112, 1)
-                    self._send("0", [(112, message.text(112))])
+                    self._send("0", [(112, message.get(112) or b"")])
                 case b"2":
                     self._on_resend_request(message)
                 case b"3" | b"j":  # (44)
@@ -341,6 +363,8 @@ class Session:
                         self.rejected_requests[symbol] = self.alarm
                 case b"y":
                     self._on_security_list(message)
+                case b"A":
+                    pass
                 case _ if msg_type in MSG_TYPES_44:  # (25)
                     self._send("j", [(45, seq), (372, message.text(35)), (380, 3), (58, "Unsupported message type")])
                 case _:
@@ -351,90 +375,79 @@ class Session:
             else:
                 self._reject(seq, error.reason, error.tag, str(error))
 
-    def _advance(self, recv_ts: int, skip_to: int | None = None) -> None:
-        """The due number is done: take the next from what is held, as far as it goes without a hole."""
+    def _take_what_is_due(self, recv_ts: int) -> None:
+        """next_in has moved: process what is held, as far as it goes without a hole."""
         state = self.state
-        if skip_to is None:
-            state.next_in += 1
-            state.garbled_since = False
-        else:
-            self._skip(skip_to, "garbled" if state.garbled_since else "gap_fill", recv_ts)
-            state.garbled_since = False
-        while state.held and state.next_in in state.held and state.status in {"established", "logging_out"}:
-            self._process_held(state.next_in, recv_ts)
-            state.next_in += 1
-        for stale in [seq for seq in state.held if seq < state.next_in]:
-            self._drop_held(stale)
-        if not state.held and state.resend_deadline:
+        while state.next_in in state.held:
+            self._take_held()
+        if not state.held:
             state.resend_deadline = 0
+        elif state.next_in > state.asked_to and state.status in _LIVE:  # a hole that we did not know of when we asked
+            self._ask(min(state.held), recv_ts)
 
-    def _process_held(self, seq: int, recv_ts: int) -> None:
-        frame = self._drop_held(seq)
-        if not frame:
-            return
-        message = parse(frame)
-        if self._poss_dup_accepted(message, seq, recv_ts):
-            self._process(message, frame, seq, recv_ts)
+    def _take_held(self) -> None:
+        """Process the message of number next_in. Of a connection that has ended, only market data counts."""
+        state = self.state
+        seq = state.next_in
+        recv_ts, frame = state.held.pop(seq)
+        state.held_bytes -= len(frame)
+        if frame:
+            message = parse(frame)
+            counts = state.status in _LIVE or message.get(35) in {b"W", b"X"}
+            if counts and self._poss_dup_accepted(message, frame, seq, recv_ts):
+                self._process(message, frame, seq, recv_ts)
+        state.next_in = seq + 1
 
-    def _hold(self, seq: int, frame: bytes) -> None:
+    def _hold(self, seq: int, recv_ts: int, frame: bytes) -> None:
         """Keep a message until its number is due; an empty one has been dealt with and only holds its place."""
-        if seq not in self.state.held:
-            self.state.held[seq] = frame
+        if seq in self.state.held:
+            self.counts.dropped_duplicates += 1
+        else:
+            self.state.held[seq] = recv_ts, frame
             self.state.held_bytes += len(frame)
 
-    def _drop_held(self, seq: int) -> bytes:
-        frame = self.state.held.pop(seq)
-        self.state.held_bytes -= len(frame)
-        return frame
-
-    def _ask_again(self, recv_ts: int) -> None:
-        """(16, 32, 38) Ask once for what is missing before what is held."""
+    def _ask(self, seq: int, recv_ts: int) -> None:
+        """(16, 32, 38) Ask for what is missing before `seq`, unless that has been asked for."""
         state = self.state
-        if not state.resend_deadline:
+        if not state.resend_deadline or state.next_in > state.asked_to:
             state.resend_deadline = recv_ts + RESEND_TIMEOUT_NS
-            state.gap_from = self._market_time(min)
+            state.asked_to = seq - 1
+            state.gap_from = self._market_time(min, recv_ts)
             self.counts.resend_requests += 1
             self._send("2", [(7, state.next_in), (16, 0)])
         elif state.held_bytes > HELD_BYTES_MAX:
             self._give_up(recv_ts)
 
-    def _give_up(self, recv_ts: int) -> None:
-        """The gap was not filled: record it, and go on with what is held."""
-        state = self.state
-        cause: GapCause = "garbled" if state.garbled_since else "gap_fill"
-        state.garbled_since = False
-        while state.held:
-            first = min(state.held)
-            state.unseen = [*state.unseen, (state.next_in, first - 1)][-UNSEEN_RANGES_MAX:]
-            self._skip(first, cause, recv_ts)
-            while state.next_in in state.held:
-                self._process_held(state.next_in, recv_ts)
-                state.next_in += 1
-        state.resend_deadline = 0
+    def _give_up(self, recv_ts: int, cause: GapCause | None = None) -> None:
+        """What is missing will not come: record it, and go on with what is held."""
+        if self.state.held:
+            self._skip(max(self.state.held) + 1, recv_ts, cause)
+        self.state.resend_deadline = 0
 
-    def _skip(self, to: int, cause: GapCause, recv_ts: int) -> None:
+    def _skip(self, to: int, recv_ts: int, cause: GapCause | None = None) -> None:
         """Move to number `to`; what is held on the way is taken, the rest is a gap (40, 51)."""
         state = self.state
-        missing: tuple[int, int] | None = None
-        while state.next_in < to:
-            following = min((seq for seq in state.held if state.next_in <= seq < to), default=to)
-            if following > state.next_in:
-                missing = (state.next_in if missing is None else missing[0], following - 1)
-                state.next_in = following
-            else:
-                self._process_held(state.next_in, recv_ts)
-                state.next_in += 1
-        if missing is not None:
-            from_ts = state.gap_from if state.resend_deadline else self._market_time(min)
-            self._open_gap(cause, *missing, from_ts)
-            self.market.withdraw_all()
-            self._resubscribe()
+        for seq in [*sorted(seq for seq in state.held if seq < to), to]:
+            if seq > state.next_in:
+                self._lose(state.next_in, seq - 1, recv_ts, cause)
+                state.next_in = seq
+            if seq < to:
+                self._take_held()
+
+    def _lose(self, first: int, last: int, recv_ts: int, cause: GapCause | None) -> None:
+        """The books may have missed something: no side is known any more (51)."""
+        state = self.state
+        state.unseen = [*state.unseen, (first, last)][-UNSEEN_RANGES_MAX:]
+        from_ts = state.gap_from if state.resend_deadline else self._market_time(min, recv_ts)
+        self._open_gap(cause or ("garbled" if first <= state.garbled_until else "gap_fill"), first, last, from_ts)
+        self.market.withdraw_all()
+        self._stale = True
 
     # ---- kinds of messages
 
     def _on_logon(self, message: Message, seq: int, recv_ts: int) -> None:
         state = self.state
-        reset = message.flag(141)
+        in_session, reset = state.status != "logon_sent", message.flag(141) or state.reset_sent
         try:
             heartbeat_s = message.required_number(108)
             if heartbeat_s < 0:
@@ -442,26 +455,25 @@ class Session:
         except FieldError as error:  # (5)
             self._refuse_session(f"Invalid logon: {error}", reject=(seq, error.reason, 108))
             return
-        if state.status != "logon_sent":  # in mid-session
-            self._on_logon_in_session(seq, reset=reset, recv_ts=recv_ts)
+        if reset and seq != 1:
+            self._refuse_session(f"Logon with ResetSeqNumFlag must have MsgSeqNum 1, received {seq}")
             return
-        if state.reset_sent or reset:  # (8)
-            if seq != 1:
-                self._refuse_session(f"Logon with ResetSeqNumFlag must have MsgSeqNum 1, received {seq}")
-                return
-            self._flush_held("reset", recv_ts)
-            if not state.reset_sent:
-                state.next_out = 2
-            state.next_in = 1
-            state.unseen = []
+        if reset:  # (8, 9)
+            self._give_up(recv_ts, "reset")
+            state.next_in, state.unseen, state.garbled_until = 1, [], 0
         elif seq < state.next_in and not message.flag(43):  # (3)
             self._too_low(seq)
             return
         state.heartbeat_s = heartbeat_s
-        state.status = "established"
+        if in_session:
+            self._answer_reset(recv_ts)
+            return
+        if reset and not state.reset_sent:
+            state.next_out = 2
+        state.status, state.logged_on = "established", True
         if seq > state.next_in:  # (2) the logon itself counts; what came before it is asked for
-            self._hold(seq, b"")
-            self._ask_again(recv_ts)
+            self._hold(seq, recv_ts, b"")
+            self._ask(seq, recv_ts)
         elif seq == state.next_in:
             state.next_in += 1
         self.symbols = []
@@ -469,30 +481,16 @@ class Session:
             self._send("x", [(320, self._new_id()), (559, 4)])
         else:
             self._subscribe(list(self.feed.symbols))
-        while state.next_in in state.held:
-            self._advance(recv_ts, skip_to=state.next_in)
 
-    def _on_logon_in_session(self, seq: int, *, reset: bool, recv_ts: int) -> None:
-        """(9) The LP resets both directions."""
+    def _answer_reset(self, recv_ts: int) -> None:
+        """(9) The LP resets both directions in mid-session: our logon is number 1, and nothing waits to be sent before it."""
         state = self.state
-        if not reset:
-            if seq > state.next_in:
-                self._hold(seq, b"")
-                self._ask_again(recv_ts)
-            elif seq == state.next_in:
-                self._advance(recv_ts)
-            else:
-                self._too_low(seq)
-            return
-        if seq != 1:
-            self._refuse_session(f"Logon with ResetSeqNumFlag must have MsgSeqNum 1, received {seq}")
-            return
-        self._flush_held("reset", recv_ts)
-        self._open_gap("reset", None, None, self._market_time(min))
-        state.next_in, state.next_out, state.unseen = 2, 1, []
+        self._open_gap("reset", None, None, self._market_time(min, recv_ts))
         self.market.withdraw_all()
+        self._stale = True
+        state.next_in, state.next_out = 2, 1
+        self.sends.clear()
         self._send("A", [(98, 0), (108, state.heartbeat_s), (141, "Y")])
-        self._resubscribe()
 
     def _on_reset(self, message: Message, seq: int, recv_ts: int) -> None:
         """(41) SequenceReset-Reset: its own number does not matter."""
@@ -504,26 +502,23 @@ class Session:
             return
         if new < state.next_in:
             self._reject(seq, 5, 36, f"Value is incorrect (out of range) for this tag, NewSeqNo={new}")
-        elif new > state.next_in:
-            self._skip(new, "reset", recv_ts)
-            self._advance(recv_ts, skip_to=new)
+        else:
+            self._skip(new, recv_ts, "reset")
+            self._take_what_is_due(recv_ts)
 
     def _on_too_low(self, message: Message, frame: bytes, seq: int, recv_ts: int) -> None:
         if not message.flag(43):  # (18, 39)
             self._quarantine_market_data(frame, recv_ts, "sequence number was seen before")
             self._too_low(seq)
-        elif message.get(35) != b"4" and self._poss_dup_accepted(message, seq, recv_ts):  # (19)
-            for at, (first, last) in enumerate(self.state.unseen):
-                if first <= seq <= last:
-                    pieces = [(first, seq - 1), (seq + 1, last)]
-                    self.state.unseen = [
-                        *self.state.unseen[:at],
-                        *(piece for piece in pieces if piece[0] <= piece[1]),
-                        *self.state.unseen[at + 1 :],
-                    ]
-                    self._process(message, frame, seq, recv_ts)
-                    return
-            self.counts.dropped_duplicates += 1
+        elif message.get(35) != b"4" and self._poss_dup_accepted(message, frame, seq, recv_ts):  # (19)
+            unseen = next(((first, last) for first, last in self.state.unseen if first <= seq <= last), None)
+            if unseen is None:
+                self.counts.dropped_duplicates += 1
+                return
+            left = [*self.state.unseen, (unseen[0], seq - 1), (seq + 1, unseen[1])]
+            self.state.unseen = [piece for piece in left if piece != unseen and piece[0] <= piece[1]][-UNSEEN_RANGES_MAX:]
+            with self.market.past():
+                self._process(message, frame, seq, recv_ts)
 
     def _on_resend_request(self, message: Message) -> None:
         """(42) All our application messages are requests for data: fill the gap instead of asking for old subscriptions again."""
@@ -555,6 +550,7 @@ class Session:
     def _on_market_data(self, message: Message, frame: bytes, recv_ts: int) -> None:
         found: MarketData = decode(message)
         self._decoder.learn(message)
+        self._quotes.learn(message)
         state = self.state
         sending = self._clock.moment(found.sending_time)
         marks = _RESENT if message.flag(43) or message.flag(97) else 0
@@ -563,8 +559,9 @@ class Session:
         if self._refused:
             self._quarantine_refused(frame, recv_ts)
         state.last_sending = sending
-        if state.open_gaps and len(self._outcome.ticks) > before:
-            until = self._market_time(max)
+        ticks = self._outcome.ticks[before:]
+        if state.open_gaps and not marks and any(found.snapshot or not tick[9] & _ONE_SIDED for tick in ticks):
+            until = self._market_time(max, recv_ts)
             for gap in state.open_gaps:
                 resolved = msgspec.structs.replace(gap, to_ts=max(until, gap.from_ts), resolved_by="snapshot")
                 self._outcome.gaps.append(resolved)
@@ -583,6 +580,7 @@ class Session:
 
     def _resubscribe(self) -> None:
         """(51) Fresh snapshots for all: end the old requests, make new ones."""
+        self._stale = False
         if self.state.status != "established":
             return
         self.unsubscribe()
@@ -626,12 +624,12 @@ class Session:
         self.state.status = "rejected"
 
     def _reject(self, seq: int, reason: int, tag: int | None, text: str) -> None:
-        fields: list[tuple[int, str | int]] = [(45, seq)]
+        fields: list[tuple[int, str | int | bytes]] = [(45, seq)]
         if tag is not None:
             fields.append((371, tag))
         self._send("3", [*fields, (373, reason), (58, _printable(text))])
 
-    def _send(self, msg_type: str, fields: list[tuple[int, str | int]], seq: int | None = None) -> None:
+    def _send(self, msg_type: str, fields: list[tuple[int, str | int | bytes]], seq: int | None = None) -> None:
         self.sends.append(Send(msg_type, fields, seq))
 
     def _quarantine(self, recv_ts: int, symbol: str, reason: str, raw: bytes) -> None:
@@ -646,7 +644,7 @@ class Session:
         self._refused.clear()
         if unknown_entry and recv_ts - self._resubscribed_at > RESUBSCRIBE_PAUSE_NS:  # (52)
             self._resubscribed_at = recv_ts
-            self._resubscribe()
+            self._stale = True
 
     def _quarantine_market_data(self, frame: bytes, recv_ts: int, reason: str) -> None:
         if b"\x0135=W\x01" in frame or b"\x0135=X\x01" in frame:
@@ -656,42 +654,44 @@ class Session:
 
     def _closed(self, cause: GapCause, now: int) -> None:
         state = self.state
-        was_up = state.status != "logon_sent"
+        frames, cut = self._framer.feed(b"", now, last=True)
+        for frame in frames:  # what stood behind a message that is longer than it came
+            self._on_frame(frame, now)
+        for piece in cut:  # (31)
+            self._quarantine(now, "", "cut by the end of the connection", piece[:RAW_BYTES_MAX])
         state.status = "closed"
-        self._framer = Framer()
+        recorded = any(gap.cause in {"disconnect", "restart"} for gap in state.open_gaps)
         if self.feed.reset_on_logon:
-            self._flush_held(cause, now)
-        if was_up and not any(gap.cause in {"disconnect", "restart"} for gap in state.open_gaps):
-            self._open_gap(cause, state.next_in, None, self._market_time(min) or now)
+            self._give_up(now, cause)
+        if state.logged_on and not recorded:
+            self._open_gap(cause, state.next_in, None, self._market_time(min, now))
         self.market.withdraw_all()
+        state.logged_on = False
         state.resend_deadline = 0
-
-    def _flush_held(self, cause: GapCause, recv_ts: int) -> None:
-        """The numbers before what is held will never come: take what is there."""
-        state = self.state
-        while state.held:
-            self._skip(max(state.held) + 1, cause, recv_ts)
-        state.resend_deadline = 0
+        self.sends.clear()
 
     def _open_gap(self, cause: GapCause, first: int | None, last: int | None, from_ts: int) -> None:
         gap = Gap(self.feed.name, first, last, from_ts, None, cause, None)
         self.state.open_gaps.append(gap)
         self._outcome.gaps.append(gap)
 
-    def _market_time(self, choose: Any) -> int:
-        """The feed's own now: SendingTime and the last event time where they agree, event time alone in a replay of history."""
+    def _market_time(self, choose: Callable[[int, int], int], recv_ts: int) -> int:
+        """The feed's own now: SendingTime and the last event time where they agree, event time alone in a replay of history.
+
+        Before the first quote it is ours.
+        """
         ticks = self._outcome.ticks
         if ticks:
             self.state.last_ts = ticks[-1][2]
         sending, ts = self.state.last_sending, self.state.last_ts
         if not ts or abs(sending - ts) > REPLAYED_SKEW_NS:
-            return ts or sending
-        return int(choose(sending, ts))
+            return ts or sending or recv_ts
+        return choose(sending, ts)
 
 
-def _market_data_request(request: str, kind: str, symbol: str) -> list[tuple[int, str | int]]:
+def _market_data_request(request: str, kind: str, symbol: str) -> list[tuple[int, str | int | bytes]]:
     """Top of book, incremental, bid and offer, one symbol."""
-    fields: list[tuple[int, str | int]] = [(262, request), (263, kind), (264, 1), (265, 1)]
+    fields: list[tuple[int, str | int | bytes]] = [(262, request), (263, kind), (264, 1), (265, 1)]
     return [*fields, (267, 2), (269, 0), (269, 1), (146, 1), (55, symbol)]
 
 

@@ -29,8 +29,9 @@ MSG_TYPES_44 = frozenset(
 
 _MOMENT_TEXT_MAX = 30
 _MEMO_MAX = 20_000
+_SECONDS_MAX = 2**63 // NS_PER_S - 1  # on either side of 1970, so that a ts fits an int64 of ns
 
-Fields = Sequence[tuple[int, str | int]]
+Fields = Sequence[tuple[int, str | int | bytes]]
 
 
 class FieldError(Rejected):
@@ -83,7 +84,7 @@ def parse(frame: bytes) -> Message:
     fields = []
     for part in parts:
         tag, separator, value = part.partition(b"=")
-        if not separator or not tag.isdigit() or len(tag) > 9:
+        if not separator or not tag.isdigit() or tag.startswith(b"0") or len(tag) > 9:
             raise FieldError(f"{part[:40]!r} is not a tag and a value", None, 0)
         if not value:
             raise FieldError(f"field {int(tag)} is empty", int(tag), 4)
@@ -117,12 +118,13 @@ def encode(
     """One message to send. Values are checked: nothing a counterparty sent can smuggle a separator into our stream."""
     stamp = format_sending_time(now_ns)
     message = simplefix.FixMessage()
-    header: list[tuple[int, str | int]] = [(8, begin_string), (35, msg_type), (49, sender), (56, target), (34, seq)]
+    header: list[tuple[int, str | int | bytes]] = [(8, begin_string), (35, msg_type), (49, sender), (56, target), (34, seq)]
     header += [(43, "Y"), (122, stamp)] if poss_dup else []
     for tag, value in [*header, (52, stamp), *fields]:
-        if "\x01" in str(value) or not str(value):
-            raise ValueError(f"field {tag} cannot be sent: {str(value)!r}")
-        message.append_pair(tag, value)
+        text = value if isinstance(value, bytes) else str(value).encode()
+        if SOH in text or not text:
+            raise ValueError(f"field {tag} cannot be sent: {value!r}")
+        message.append_pair(tag, text)
     encoded: bytes = message.encode()
     return encoded
 
@@ -142,12 +144,12 @@ class Clock:
     """FIX times to ns, exact, for 0 to 9 decimals. Texts repeat within a burst, so they are remembered."""
 
     def __init__(self) -> None:
-        self._moments: dict[bytes, int] = {}
+        self.moments: dict[bytes, int] = {}  # the memory of `moment`, for callers to whom a call is too much
         self._seconds: dict[bytes, int] = {}
 
     def moment(self, text: bytes) -> int:
         """`YYYYMMDD-HH:MM:SS[.sss[sss[sss]]]`, UTC; Rejected where it is none."""
-        known = self._moments.get(text)
+        known = self.moments.get(text)
         if known is not None:
             return known
         second, fraction = text[:17], text[18:]
@@ -160,9 +162,9 @@ class Clock:
             ts = base + int(fraction[:9].ljust(9, b"0"))
         else:
             raise Rejected(f"{text[:_MOMENT_TEXT_MAX]!r} is not a UTC time (YYYYMMDD-HH:MM:SS.sss)")
-        if len(self._moments) >= _MEMO_MAX:
-            self._moments.clear()
-        self._moments[text] = ts
+        if len(self.moments) >= _MEMO_MAX:
+            self.moments.clear()
+        self.moments[text] = ts
         return ts
 
     def _remember_second(self, second: bytes) -> int:
@@ -178,6 +180,8 @@ class Clock:
         except ValueError:
             raise Rejected(f"{second!r} is not a UTC time (YYYYMMDD-HH:MM:SS.sss)") from None
         base = day * NS_PER_DAY + ((hour * 60 + minute) * 60 + sec) * NS_PER_S
+        if abs(base) > _SECONDS_MAX * NS_PER_S:
+            raise Rejected(f"{second!r} is outside the range of epoch nanoseconds (1677 to 2262)")
         if len(self._seconds) >= _MEMO_MAX:
             self._seconds.clear()
         self._seconds[second] = base
