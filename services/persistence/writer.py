@@ -24,6 +24,7 @@ from services.persistence.sorting import Positions, sort
 READ_ENTRIES = 128  # at most 40 MB of payload
 COMMIT_TICKS_MAX = 20_000  # decoded at a time, about 10 MB
 BUSY_TICKS_PER_S = 30_000  # from this rate on, commits wait for each other: a page of a symbol is then written for many ticks
+BUSY_WINDOW_S = 0.2
 BUSY_PAUSE_S = 0.02
 BLOCK_MS = 1_000
 TRIM_INTERVAL_S = 10.0
@@ -51,7 +52,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "sqlite")  # SQLite waits for the disk; the loop must go on answering
         self._positions = Positions()
         self._trimmed_at = self._rotated_at = 0.0
-        self._read_at, self._stored_before = time.monotonic(), 0
+        self._window_at, self._stored_before, self._busy = time.monotonic(), 0, False
         self.obstacle: str | None = "starting"
         self.written = Written()
         self.commits = self.poisoned = self.lost = 0
@@ -99,9 +100,10 @@ class Writer:
         for some in in_commits(deliveries):
             await self._handle(some)
         now = time.monotonic()
-        busy = self.written.stored - self._stored_before > BUSY_TICKS_PER_S * (now - self._read_at)
-        self._stored_before, self._read_at = self.written.stored, now
-        if busy and len(deliveries) < READ_ENTRIES:
+        if (elapsed_s := now - self._window_at) > BUSY_WINDOW_S:
+            self._busy = self.written.stored - self._stored_before > BUSY_TICKS_PER_S * elapsed_s
+            self._stored_before, self._window_at = self.written.stored, now
+        if self._busy and len(deliveries) < READ_ENTRIES:
             await asyncio.sleep(BUSY_PAUSE_S)
         if now - self._rotated_at > ROTATE_INTERVAL_S:
             self._rotated_at = now
