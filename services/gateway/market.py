@@ -183,12 +183,13 @@ class Market:
     def apply_quotes(self, found: Quotes, sending_ns: int, recv_ts: int, ticks: list[TickRow], refused: list[Refused]) -> None:
         """The same for a message of whole quotes; what is not remembered from earlier messages takes the long way."""
         by_text, prices, sizes, moments = self._by_text, self._prices, self._sizes, self._moments
-        if len(found.quotes) > 1 and len({by_text.get(quote[0]) for quote in found.quotes}) < len(found.quotes):
+        _, _, quotes = found
+        if len(quotes) > 1 and len({by_text.get(quote[0]) for quote in quotes}) < len(quotes):
             # two spellings of one symbol give one tick all the same; of unknown symbols we cannot tell yet
-            entries = [entry for quote in found.quotes for entry in as_market_data(found, quote).entries]
-            self.apply(as_market_data(found, found.quotes[0])._replace(entries=entries), sending_ns, recv_ts, 0, ticks, refused)
+            entries = [entry for quote in quotes for entry in as_market_data(found, quote).entries]
+            self.apply(as_market_data(found, quotes[0])._replace(entries=entries), sending_ns, recv_ts, 0, ticks, refused)
             return
-        for quote in found.quotes:
+        for quote in quotes:
             text, date, time, bid_text, bid_size_text, bid_id, ask_text, ask_size_text, ask_id = quote
             book = by_text.get(text)
             ts = moments.get(date + b"-" + time)

@@ -7,8 +7,8 @@ _SYMBOL = re.compile(r"[A-Z0-9._/#-]{1,32}")
 
 def normalise_symbol(text: str) -> str | None:
     """The symbol in canonical spelling, or None where the text cannot be one."""
-    symbol = text.upper()
-    return symbol if _SYMBOL.fullmatch(symbol) else None
+    # only ASCII is upper-cased: "ß".upper() is "SS", another symbol
+    return symbol if text.isascii() and _SYMBOL.fullmatch(symbol := text.upper()) else None
 
 
 def find_symbol(text: str, known: list[str]) -> str | None:
