@@ -8,8 +8,10 @@ data_received ─▶ journal ─▶ session ─▶ publisher
 import asyncio
 import ssl
 import time
+from collections import deque
+from dataclasses import dataclass
 
-from libs.common.domain.errors import Retryable
+from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import NS_PER_US
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.settings import SettingsError
@@ -22,16 +24,25 @@ from services.gateway.replay import apply_sent
 from services.gateway.session import Send, Session
 from services.gateway.wire import encode, mask_secrets
 
-CONNECT_TIMEOUT_S = 10.0
-LOGON_TIMEOUT_S = 10.0
-LOGOUT_TIMEOUT_S = 10.0
 TIMER_INTERVAL_S = 0.2
 SILENCE_FACTOR = 1.2  # (35) of the heartbeat interval: transmission time is allowed for
 DISK_RETRY_S = 0.5
-RECONNECT_FIRST_S = 0.2
-RECONNECT_CAP_S = 30.0
-STABLE_S = 10.0  # a session that was up for this long starts its backoff anew
 WRITE_BUFFER_MAX = 1_000_000  # an LP that does not read what we send is gone
+TIDY_INTERVAL_S = 60.0
+COMPRESS_AFTER_S = 3600.0  # a busy hour is for ticks, not for compressing
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a session waits, in seconds. A stop takes connect or logout, then close: together less than DRAIN_TIMEOUT_S."""
+
+    connect_s: float = 10.0  # TCP and TLS
+    logon_s: float = 10.0  # (7)
+    logout_s: float = 10.0  # (11, 12)
+    close_s: float = 5.0  # for what is still to be written when we close
+    reconnect_first_s: float = 0.2
+    reconnect_cap_s: float = 30.0
+    stable_s: float = 10.0  # a session that was established for this long starts its backoff anew
 
 
 def now_ns() -> int:
@@ -42,18 +53,24 @@ def now_ns() -> int:
 class Connection(asyncio.Protocol):
     """One TCP or TLS connection of a session, from connect to close."""
 
-    def __init__(self, feed: FixFeed, session: Session, journal: Journal, publisher: Publisher, password: str | None) -> None:
+    def __init__(
+        self, feed: FixFeed, session: Session, journal: Journal, publisher: Publisher, password: str | None, patience: Patience
+    ) -> None:
         self._feed = feed
         self._session = session
         self._journal = journal
         self._publisher = publisher
         self._password = password
-        self._transport: asyncio.Transport | None = None
-        self._unwritten: list[tuple[int, Direction, bytes]] = []  # what the disk refused, in order
+        self._patience = patience
+        self._transport: asyncio.Transport | None = None  # None before the connection is made, and when it is lost
+        self._unwritten: deque[tuple[int, Direction, bytes]] = deque()  # what the disk refused, in order
+        self._disk_refuses = False
         self._log = logger().bind(session=feed.name)
-        self._opened_at = self._last_sent = self._last_received = time.monotonic()
+        self._logon_at = self._last_sent = self._last_received = time.monotonic()
         self._test_request: tuple[str, float] | None = None  # id and when it was sent
         self._logout_at: float | None = None
+        self._closing_at: float | None = None
+        self._established_at: float | None = None
         self.lost = asyncio.get_running_loop().create_future()
         self.heartbeat_rtt_s: float | None = None
 
@@ -74,6 +91,7 @@ class Connection(asyncio.Protocol):
                 self._record(recv_ts, Direction.IN, data[at : at + RECORD_BYTES_MAX])
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self._record(now_ns(), Direction.CLOSED, b"")
         if not self.lost.done():
             self.lost.set_result(str(exc) if exc else "closed by the LP")
@@ -81,12 +99,15 @@ class Connection(asyncio.Protocol):
     # ---- the fold's side
 
     def _record(self, recv_ts: int, direction: Direction, data: bytes) -> None:
-        """Journal first, then the fold. While the disk refuses, records wait in order and reading stops."""
-        if self._unwritten or not self._journaled(recv_ts, direction, data):
+        """While the disk refuses, records wait in order and reading stops."""
+        if self.blocked or not self._folded(recv_ts, direction, data):
             self._unwritten.append((recv_ts, direction, data))
-            if self._transport is not None and direction is Direction.IN and self._transport.is_reading():
-                self._transport.pause_reading()
-            return
+            self._stop_reading()
+
+    def _folded(self, recv_ts: int, direction: Direction, data: bytes) -> bool:
+        """Journal first, then the fold, then what it wants to send. False: the disk refuses, and nothing has happened."""
+        if not self._journaled(recv_ts, direction, data):
+            return False
         point("journaled_not_folded")
         session = self._session
         if direction is Direction.IN:
@@ -98,8 +119,9 @@ class Connection(asyncio.Protocol):
         self._publisher.offer(self._journal.end, session.take())
         if session.sends:
             self._send_all()
-        if session.disconnect_reason is not None and self._transport is not None:
+        if session.disconnect_reason is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.close()
+        return True
 
     def _journaled(self, recv_ts: int, direction: Direction, data: bytes) -> bool:
         try:
@@ -109,38 +131,49 @@ class Connection(asyncio.Protocol):
                 point("segment_begun")
             self._journal.append(recv_ts, direction, data)
         except Retryable as error:
-            self._log.error("the journal cannot be written; reading stops until it can", error=str(error))
+            if not self._disk_refuses:
+                self._disk_refuses = True
+                self._log.error("the journal cannot be written; reading stops until it can", error=str(error))
             return False
         return True
 
+    def _stop_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing() and self._transport.is_reading():
+            self._transport.pause_reading()
+
     def retry_disk(self) -> None:
         """Write what the disk refused before; read on when all of it is written."""
-        while self._unwritten:
-            recv_ts, direction, data = self._unwritten[0]
-            waiting, self._unwritten = self._unwritten, []
-            self._record(recv_ts, direction, data)
-            if self._unwritten:
-                self._unwritten = waiting
-                return
-            self._unwritten = waiting[1:]
+        self._send_all()
+        while self._unwritten and not self._session.sends and self._folded(*self._unwritten[0]):
+            self._unwritten.popleft()
+        if self.blocked:
+            return
+        if self._disk_refuses:
+            self._disk_refuses = False
+            self._log.info("the journal can be written again")
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
 
     @property
     def blocked(self) -> bool:
-        """Whether the journal refuses to be written."""
-        return bool(self._unwritten)
+        """Whether the journal refuses to be written: what is received or to be sent waits for it."""
+        return bool(self._unwritten or self._session.sends)
 
     def _send_all(self) -> None:
-        sends, self._session.sends = self._session.sends, []
-        for send in sends:
-            self._send(send)
+        """In order. What the disk refuses stays in `sends`; a connection that ends sends nothing more."""
+        sends = self._session.sends
+        while sends:
+            if self._transport is None or self._transport.is_closing():
+                sends.clear()
+            elif self._sent(self._transport, sends[0]):
+                del sends[0]
+            else:
+                self._stop_reading()
+                break
 
-    def _send(self, send: Send) -> None:
-        """Encode with the next number, journal it without secrets, then write it."""
-        transport, state, feed = self._transport, self._session.state, self._feed
-        if transport is None or transport.is_closing():
-            return
+    def _sent(self, transport: asyncio.Transport, send: Send) -> bool:
+        """Encode with the next number, journal it without secrets, then write it. False: the disk refuses."""
+        state, feed = self._session.state, self._feed
         fields = list(send.fields)
         if send.msg_type == "A":
             fields += [(553, feed.username)] if feed.username else []
@@ -152,41 +185,60 @@ class Connection(asyncio.Protocol):
             now_ns=stamp, poss_dup=send.seq is not None,
         )  # fmt: skip
         kept = mask_secrets(frame)
-        try:
-            self._journal.append(stamp, Direction.OUT, kept)
-        except Retryable as error:
-            self._log.error("cannot journal what is to be sent; closing", error=str(error))
-            transport.abort()
-            return
+        if not self._journaled(stamp, Direction.OUT, kept):
+            return False
         apply_sent(self._session, kept)
         self._publisher.offer(self._journal.end, self._session.take())
         transport.write(frame)
         self._last_sent = time.monotonic()
-        if send.msg_type == "5":
+        if send.msg_type == "A":
+            self._logon_at = self._last_sent
+        elif send.msg_type == "5" and self._logout_at is None:
             self._logout_at = self._last_sent
         if transport.get_write_buffer_size() > WRITE_BUFFER_MAX:
             self._log.warning("the LP does not read; closing")
             transport.abort()
+        return True
 
     # ---- the clock's side
 
     def on_timer(self) -> None:
-        """(7, 11, 33, 35, 36) Called several times a second."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        if self.blocked:
-            self.retry_disk()
+        """(7, 11, 12, 33, 35, 36) Called several times a second."""
+        if self._transport is None:
             return
         now = time.monotonic()
+        if self._transport.is_closing():
+            self._check_close(self._transport, now)
+            return
         status, heartbeat_s = self._session.state.status, self._session.state.heartbeat_s
-        if status == "logon_sent" and now - self._opened_at > LOGON_TIMEOUT_S:
-            self.abandon("no answer to the logon")
-        elif self._logout_at is not None and now - self._logout_at > LOGOUT_TIMEOUT_S:
+        if status == "established" and self._established_at is None:
+            self._established_at = now
+        if self._logout_at is not None and now - self._logout_at > self._patience.logout_s:
             self.abandon("no answer to the logout")
+        elif self.blocked:
+            self.retry_disk()
+        elif status == "logon_sent" and now - self._logon_at > self._patience.logon_s:
+            self.abandon("no answer to the logon")
         elif status == "established" and heartbeat_s:
             if now - self._last_sent >= heartbeat_s:
-                self._send(Send("0", []))
+                self._send("0", [])
             self._check_silence(now, heartbeat_s)
+
+    def _send(self, msg_type: str, fields: list[tuple[int, str | int | bytes]]) -> None:
+        self._session.sends.append(Send(msg_type, fields))
+        self._send_all()
+
+    def _check_close(self, transport: asyncio.Transport, now: float) -> None:
+        """A close waits until the LP has read what we wrote, for ever if it does not read."""
+        if self._closing_at is None:
+            self._closing_at = now
+        elif now - self._closing_at > self._patience.close_s:
+            transport.abort()
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the session was established long enough to connect again at once when it ends."""
+        return self._established_at is not None and time.monotonic() - self._established_at > self._patience.stable_s
 
     def _check_silence(self, now: float, heartbeat_s: int) -> None:
         if self._test_request is not None and self._session.last_answer == self._test_request[0]:
@@ -198,7 +250,7 @@ class Connection(asyncio.Protocol):
                 self._test_request = None  # any message counts as life
         elif self._test_request is None:
             self._test_request = (f"TEST-{now_ns()}", now)
-            self._send(Send("1", [(112, self._test_request[0])]))
+            self._send("1", [(112, self._test_request[0])])
         elif now - self._test_request[1] > heartbeat_s * SILENCE_FACTOR:
             self.abandon(f"silent for {silence_s:.0f} s, TestRequest unanswered")
 
@@ -214,6 +266,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         if self._session.state.status == "established":
+            self._logout_at = time.monotonic()  # also where the disk does not let us say so
             self._session.unsubscribe()
             self._session.logout()
             self._send_all()
@@ -235,7 +288,10 @@ class Link:
         password: str | None,
         fsync_ms: int,
         keep_days: float,
+        patience: Patience = Patience(),
     ) -> None:
+        if password and not password.isprintable():
+            raise SettingsError(f"session {feed.name}: the password in {feed.password_env} holds what cannot be sent")
         self.feed = feed
         self.session = session
         self.journal = journal
@@ -245,6 +301,8 @@ class Link:
         self._password = password
         self._fsync_s = fsync_ms / 1000
         self._keep_s = keep_days * 86_400
+        self._patience = patience
+        self._backoff = Backoff(patience.reconnect_first_s, patience.reconnect_cap_s)
         self._tls = tls_context(feed)
         self._log = logger().bind(session=feed.name)
 
@@ -255,30 +313,30 @@ class Link:
         workers = [
             asyncio.create_task(self.publisher.run(drained)),
             asyncio.create_task(self.publisher.watch(drained)),
-            asyncio.create_task(self._keep_journal(drained)),
+            asyncio.create_task(self._sync_journal(drained)),
+            asyncio.create_task(self._tidy_journal(drained)),
         ]
-        backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_CAP_S)
-        connecting = asyncio.create_task(self._stay_connected(stopping, backoff, loop_name))
+        connecting = asyncio.create_task(self._stay_connected(stopping, loop_name))
         try:
             await asyncio.wait({connecting, *workers}, return_when=asyncio.FIRST_COMPLETED)
             stopping.set()
             await connecting
         finally:
+            connecting.cancel()  # where the drain took too long
             drained.set()
             await asyncio.gather(*workers)
             self.journal.close()
             self._health.end(loop_name)
 
-    async def _stay_connected(self, stopping: asyncio.Event, backoff: Backoff, loop_name: str) -> None:
+    async def _stay_connected(self, stopping: asyncio.Event, loop_name: str) -> None:
         while not stopping.is_set():
             self._health.beat(loop_name)
-            started = time.monotonic()
+            self.session.disconnect_reason = None
             reason = await self._connect_once(stopping, loop_name)
-            if time.monotonic() - started > STABLE_S and self.session.alarm is None:
-                backoff.reset()
             if not stopping.is_set():
-                self._log.warning("disconnected", reason=self.session.disconnect_reason or reason, alarm=self.session.alarm)
-                delay_s = backoff.next_s()
+                reason = self.session.disconnect_reason or reason
+                delay_s = self._backoff.next_s()
+                self._log.warning("disconnected", reason=reason, alarm=self.session.alarm, retry_in_s=round(delay_s, 3))
                 deadline = time.monotonic() + delay_s
                 while not stopping.is_set() and (left_s := deadline - time.monotonic()) > 0:
                     self._health.beat(loop_name)
@@ -291,16 +349,16 @@ class Link:
 
         def protocol() -> Connection:
             nonlocal connection
-            connection = Connection(self.feed, self.session, self.journal, self.publisher, self._password)
+            connection = Connection(self.feed, self.session, self.journal, self.publisher, self._password, self._patience)
             return connection
 
         server_name = (self.feed.tls_server_name or self.feed.host) if self._tls else None
         try:
             await asyncio.wait_for(
                 loop.create_connection(protocol, self.feed.host, self.feed.port, ssl=self._tls, server_hostname=server_name),
-                CONNECT_TIMEOUT_S,
+                self._patience.connect_s,
             )
-        except (OSError, TimeoutError) as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be a host's
             return f"cannot connect to {self.feed.host}:{self.feed.port}: {error or 'timed out'}"
         assert connection is not None
         self.connection = connection
@@ -312,6 +370,8 @@ class Link:
                 asked_to_stop = True
                 connection.log_out()
             connection.on_timer()
+            if connection.is_stable:
+                self._backoff.reset()
             await asyncio.wait({connection.lost}, timeout=TIMER_INTERVAL_S)
         while connection.blocked:  # what was read must be in the journal before anything else is
             self._health.beat(loop_name)
@@ -319,23 +379,24 @@ class Link:
             await asyncio.sleep(DISK_RETRY_S if connection.blocked else 0)
         return str(connection.lost.result())
 
-    async def _keep_journal(self, drained: asyncio.Event) -> None:
-        """Fsync at the promised pace; compress and delete what is durable and old."""
-        loop = asyncio.get_running_loop()
-        tidied = time.monotonic()
+    async def _sync_journal(self, drained: asyncio.Event) -> None:
+        """Fsync at the promised pace."""
         while not drained.is_set():
             await pause(drained, self._fsync_s)
             try:
-                await loop.run_in_executor(None, self.journal.sync)
-                if time.monotonic() - tidied > TIDY_INTERVAL_S:
-                    tidied = time.monotonic()
-                    await loop.run_in_executor(None, self.journal.tidy, self.publisher.durable, self._keep_s, COMPRESS_AFTER_S)
+                await asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
             except Retryable as error:
-                self._log.error("the journal cannot be kept", error=str(error))
+                self._log.error("the journal cannot be synced", error=str(error))
 
-
-TIDY_INTERVAL_S = 60.0
-COMPRESS_AFTER_S = 3600.0  # a busy hour is for ticks, not for compressing
+    async def _tidy_journal(self, drained: asyncio.Event) -> None:
+        """Compress and delete what is durable and old. It may take minutes: fsync does not wait for it."""
+        loop = asyncio.get_running_loop()
+        while not drained.is_set():
+            await pause(drained, TIDY_INTERVAL_S)
+            try:
+                await loop.run_in_executor(None, self.journal.tidy, self.publisher.durable, self._keep_s, COMPRESS_AFTER_S)
+            except (OSError, Rejected) as error:  # a full disk, or one that reads back something else: the plain segment stays
+                self._log.error("the journal cannot be tidied", error=str(error))
 
 
 def tls_context(feed: FixFeed) -> ssl.SSLContext | None:

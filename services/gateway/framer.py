@@ -19,12 +19,12 @@ _START = b"8=FIX"
 _REST_BYTES = 7 - 3  # the body begins at 35=, which the head has; behind it comes 10=ddd<SOH>
 # the last 8 bytes of a frame -> what the sum of the whole frame, modulo 256, must be
 _SUM_WITH_TRAILER = {(trailer := b"\x0110=%03d\x01" % checksum): (checksum + sum(trailer[1:])) % 256 for checksum in range(256)}
-_EXACT_BYTES = 512  # adler32 keeps its byte sum modulo 65,521: exact for this many 7-bit bytes
+EXACT_BYTES = 512  # adler32 keeps its byte sum modulo 65,521: exact for this many 7-bit bytes
 
 
 def byte_sum(data: bytes) -> int:
     """The sum of all bytes modulo 256: adler32's low half is one plus the sum, and ten times faster than sum()."""
-    if len(data) <= _EXACT_BYTES and data.isascii():
+    if len(data) <= EXACT_BYTES and data.isascii():
         return (zlib.adler32(data) - 1) & 0xFF
     # 256 bytes of any value also stay below 65,521
     return sum((zlib.adler32(data[at : at + 256]) & 0xFFFF) - 1 for at in range(0, len(data), 256)) & 0xFF
@@ -51,7 +51,7 @@ class Framer:
                 end = head.end() + int(head[1]) + _REST_BYTES
                 if end <= size:
                     frame = buffer[position:end]
-                    if end - position <= _EXACT_BYTES and frame.isascii():
+                    if end - position <= EXACT_BYTES and frame.isascii():
                         total = (adler32(frame) - 1) & 0xFF
                     else:
                         total = byte_sum(frame) if end - position <= FRAME_BYTES_MAX else -1

@@ -4,6 +4,7 @@ A side is what the last entry for it said. `withdraw_all` (a reconnect, a gap) m
 shown as if it still stood. What cannot be a tick becomes a quarantine item; nothing is dropped silently.
 """
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from libs.common.domain.price import PRICE_MAX, parse_price
 from libs.common.domain.record import Flag
 from libs.common.domain.symbol import normalise_symbol
 from services.gateway.decoder import MarketData
-from services.gateway.quotes import Quotes, as_market_data
+from services.gateway.framer import EXACT_BYTES
+from services.gateway.quotes import Quotes, RunShape, as_market_data
 from services.gateway.wire import Clock
 
 LATE_NS = 60 * NS_PER_S
@@ -201,6 +203,66 @@ class Market:
             book.bid, book.bid_size, book.bid_id = bid, bid_size, bid_id
             book.ask, book.ask_size, book.ask_id = ask, ask_size, ask_id
             self._emit(book, ts, sending_ns, recv_ts, 0, ticks, refused)
+
+    def apply_run(
+        self, shape: RunShape, buffer: bytes, next_in: int, recv_ts: int, tolerance_ns: int, ticks: list[TickRow]
+    ) -> tuple[int, int, int]:
+        """Messages of one quote each, from the buffer's beginning for as long as they follow each other without anything odd.
+
+        (position, next_in, SendingTime in ns of the last): what stands at `position` goes the framer's way, with its checks of
+        everything that ends a run. The number, length and checksum of each message are checked here as they are there.
+        """
+        by_text, prices, sizes, moments = self._by_text, self._prices, self._sizes, self._moments
+        match, pick, envelope_bytes = shape
+        adler32, emit = zlib.adler32, self._emit
+        position, sending, nothing_refused = 0, 0, list[Refused]()
+        latest = recv_ts + min(tolerance_ns, FUTURE_MAX_NS)
+        while found := match(buffer, position):
+            (
+                seq, sending_text, text, date, time, bid_text, bid_size_text, bid_id, ask_text, ask_size_text, ask_id,
+                length, checksum,
+            ) = pick(found.groups())  # fmt: skip
+            end = found.end()
+            checked = buffer[position : end - 7]
+            if (
+                int(seq) != next_in
+                or end - position != envelope_bytes + len(length) + int(length)
+                or end - position > EXACT_BYTES
+                or not checked.isascii()
+                or (adler32(checked) - 1) & 0xFF != int(checksum)
+            ):
+                break
+            book, ts, sent = by_text.get(text), moments.get(date + b"-" + time), moments.get(sending_text)
+            bid, bid_size = prices.get(bid_text), sizes.get(bid_size_text)
+            ask, ask_size = prices.get(ask_text), sizes.get(ask_size_text)
+            if book is None or ts is None or sent is None or bid is None or ask is None or bid_size is None or ask_size is None:
+                try:
+                    self._remember(text, (date + b"-" + time, sending_text), (bid_text, ask_text), (bid_size_text, ask_size_text))
+                except Rejected:
+                    break
+                continue  # the same message, now from memory
+            if ts > latest or not recv_ts - tolerance_ns <= sent <= latest:
+                break
+            book.bid, book.bid_size, book.bid_id = bid, bid_size, bid_id
+            book.ask, book.ask_size, book.ask_id = ask, ask_size, ask_id
+            emit(book, ts, sent, recv_ts, 0, ticks, nothing_refused)
+            position, sending = end, sent
+            next_in += 1
+        return position, next_in, sending
+
+    def _remember(
+        self, text: bytes, times: tuple[bytes, bytes], price_texts: tuple[bytes, bytes], size_texts: tuple[bytes, bytes]
+    ) -> None:
+        """Have all of a quote in memory; Rejected where something of it is not what it should be."""
+        if isinstance(self._open(text), Refused) or text not in self._by_text:
+            raise Rejected("not a symbol to remember")
+        for time in times:
+            self._clock.moment(time)
+        for price_text in price_texts:
+            self._prices.get(price_text) or self._price(price_text)
+        for size_text in size_texts:
+            if size_text not in self._sizes:
+                self._size(size_text)
 
     def _emit(
         self, book: Book, ts: int, sending_ns: int, recv_ts: int, flags: int, ticks: list[TickRow], refused: list[Refused]

@@ -20,7 +20,7 @@ from services.gateway.journal import Journal
 from services.gateway.replay import apply_record
 from services.gateway.session import Outcome, Session
 
-WAITING_TICKS_MAX = 50_000  # about 20 MB; beyond it Redis is too slow and the journal takes over
+WAITING_TICKS_MAX = 150_000  # about 50 MB, a second at full rate; beyond it the journal takes over
 ROUND_TICKS_MAX = 20_000  # published in one round trip
 WATCH_INTERVAL_S = 1.0
 READ_RECORDS_PER_TURN = 4  # of a replay, before the sockets get their turn

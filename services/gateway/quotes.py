@@ -19,6 +19,8 @@ Quote = tuple[bytes, bytes, bytes, bytes, bytes, bytes | None, bytes, bytes, byt
 SHAPES_MAX = 8  # tried in turn; an LP that sends more shapes of whole quotes than this is served by the decoder
 QUOTES_MAX = 20  # in one message
 
+_DIGITS = {9: b"[0-9]{1,7}+", 10: b"[0-9]{3}", 34: b"[0-9]{1,18}+"}
+
 _ACTION, _SIDE, _SYMBOL, _ID, _PRICE, _SIZE, _DATE, _TIME = range(8)  # the columns of decoder.ENTRY_TAGS
 
 
@@ -29,6 +31,14 @@ class Quotes(NamedTuple):
 
 
 Matcher = Callable[[bytes], Quotes | None]
+
+
+class RunShape(NamedTuple):
+    """A shape of one quote, for messages that follow each other in a buffer: `market.apply_run` takes them without framing."""
+
+    match: Callable[[bytes, int], re.Match[bytes] | None]
+    pick: Callable[[tuple[bytes | None, ...]], tuple[bytes, ...]]  # of its groups: seq, sending time, Quote, BodyLength, CheckSum
+    envelope_bytes: int  # of a frame besides its body and the digits of its BodyLength
 
 
 def as_market_data(found: Quotes, quote: Quote) -> MarketData:
@@ -48,6 +58,7 @@ class QuoteMatcher:
         self._identity = {8: begin_string.encode(), 49: sender.encode(), 56: target.encode()}
         self._matchers: list[Matcher] = []
         self._last: Matcher = lambda _frame: None
+        self._runs: dict[Matcher, RunShape] = {}
         self._learnt: set[tuple[bytes | None, tuple[int, ...]]] = set()
 
     def match(self, frame: bytes) -> Quotes | None:
@@ -61,6 +72,11 @@ class QuoteMatcher:
                 self._last = matcher
                 return found
         return None
+
+    @property
+    def run_shape(self) -> RunShape | None:
+        """The shape of the last message that matched, if it holds one quote."""
+        return self._runs.get(self._last)
 
     def learn(self, message: Message) -> None:
         """Remember the shape of a parsed W or X whose header was accepted, if it is one of whole quotes."""
@@ -87,7 +103,7 @@ class QuoteMatcher:
         *,
         incremental: bool,
     ) -> Matcher:
-        captured = {header[34], header[52]}
+        captured = {header[9], header[34], header[52], len(fields) - 1}
         repeated: dict[int | None, int | None] = {}  # index of a field that must equal an earlier one -> that one's
         literal: dict[int | None, bytes] = {}
         for bid, ask in quotes:
@@ -106,7 +122,7 @@ class QuoteMatcher:
             elif tag in {8, 35, 49, 56, GROUP_COUNT}:
                 text = re.escape(self._identity.get(tag, value))
             elif index in captured:
-                text = b"(?P<g%d>%s)" % (len(groups), b"[0-9]{1,18}+" if tag == 34 else b"[^\x01]++")
+                text = b"(?P<g%d>%s)" % (len(groups), _DIGITS.get(tag, b"[^\x01]++"))
                 groups[index] = len(groups)
             else:
                 text = b"[^\x01]++"
@@ -118,7 +134,8 @@ class QuoteMatcher:
             indexes += [bid[_SYMBOL], bid[_DATE], bid[_TIME]]
             indexes += [entry[column] for entry in (bid, ask) for column in (_PRICE, _SIZE, _ID)]
         pick = itemgetter(*(groups[index] for index in indexes))
-        match, new, count = re.compile(pattern).fullmatch, tuple.__new__, len(quotes)
+        compiled, new, count = re.compile(pattern), tuple.__new__, len(quotes)
+        match = compiled.fullmatch
         starts = range(2, len(indexes), 9)
 
         def matcher(frame: bytes) -> Quotes | None:
@@ -133,6 +150,10 @@ class QuoteMatcher:
                 return None  # one symbol twice is still one tick a message
             return new(Quotes, (int(values[0]), values[1], picked))
 
+        if count == 1:
+            pick_all = itemgetter(*(groups[index] for index in (*indexes, header[9], len(fields) - 1)))
+            envelope_bytes = len(b"8=%s\x019=\x01" % self._identity[8]) + len(b"10=000\x01")
+            self._runs[matcher] = RunShape(compiled.match, pick_all, envelope_bytes)
         return matcher
 
 

@@ -163,12 +163,22 @@ class Session:
     def received(self, data: bytes, recv_ts: int) -> None:
         """What the socket gave, in order; recv_ts in ns, whole µs."""
         state, counts, outcome = self.state, self.counts, self._outcome
+        tolerance = self._tolerance_ns or 2**62
+        shape = self._quotes.run_shape
+        if shape is not None and state.status == "established" and not state.held and not state.open_gaps:
+            buffer = self._framer.rest + data
+            expected = state.next_in
+            position, state.next_in, sending = self.market.apply_run(shape, buffer, expected, recv_ts, tolerance, outcome.ticks)
+            if position:
+                counts.messages += state.next_in - expected
+                state.last_sending = sending
+                data = buffer[position:]
+                self._framer.rest = b""
         frames, garbled = self._framer.feed(data, recv_ts)
         if garbled:
             self._on_garbled(garbled, len(frames), recv_ts)
         match_quotes, match, refused, moment = self._quotes.match, self._decoder.match, self._refused, self._clock.moment
         apply_quotes, apply = self.market.apply_quotes, self.market.apply
-        tolerance = self._tolerance_ns or 2**62
         for frame in frames:
             counts.messages += 1
             found = match_quotes(frame) or match(frame)
