@@ -7,7 +7,8 @@ import pytest
 
 from libs.common.testing.redis_server import RedisServer, start_redis
 
-for name in [name for name in os.environ if name.startswith("TICKVAULT_") and name != "TICKVAULT_TEST_DATA"]:
+KEPT = {"TICKVAULT_TEST_DATA", "TICKVAULT_JSPUREFIX"}  # where tests find what is not ours
+for name in [name for name in os.environ if name.startswith("TICKVAULT_") and name not in KEPT]:
     del os.environ[name]  # tests never touch what runs on this machine
 
 

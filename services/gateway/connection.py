@@ -256,9 +256,9 @@ class Connection(asyncio.Protocol):
 
     def abandon(self, reason: str) -> None:
         """Close without the LP's consent."""
-        self._log.warning("disconnecting", reason=reason)
-        self._session.disconnect_reason = reason
         if self._transport is not None:
+            self._log.warning("disconnecting", reason=reason)
+            self._session.disconnect_reason = reason
             self._transport.abort()
 
     def log_out(self) -> None:
@@ -322,7 +322,9 @@ class Link:
             stopping.set()
             await connecting
         finally:
-            connecting.cancel()  # where the drain took too long
+            connecting.cancel()  # no-ops, but where the drain took too long
+            if self.connection is not None:
+                self.connection.abandon("the stop took too long")
             drained.set()
             await asyncio.gather(*workers)
             self.journal.close()

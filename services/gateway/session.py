@@ -108,6 +108,7 @@ class Session:
         self.rejected_requests: dict[str, str] = {}  # symbol -> why the LP refused to quote it
         self.symbols: list[str] = []  # as the LP spells them, in the order it listed them
         self._requests: dict[str, str] = {}  # MDReqID -> symbol, of this connection
+        self._unanswered: int | None = None  # MsgSeqNum of the first x or V, until the LP answers one
         self._connection = ""  # begins every request id of this connection
         self._request_number = 0
         self._resubscribed_at = 0
@@ -138,6 +139,7 @@ class Session:
         self.disconnect_reason = None
         self.alarm = None
         self._connection = str(now // NS_PER_MS)
+        self._unanswered = None
         self._requests.clear()
         self._stale = False
         self.rejected_requests.clear()
@@ -159,6 +161,8 @@ class Session:
             self.state.status = "logging_out"
         if not poss_dup:
             self.state.next_out = seq + 1
+        if msg_type in {b"x", b"V"} and self._unanswered is None:
+            self._unanswered = seq
 
     def received(self, data: bytes, recv_ts: int) -> None:
         """What the socket gave, in order; recv_ts in ns, whole µs."""
@@ -394,6 +398,8 @@ class Session:
             state.resend_deadline = 0
         elif state.next_in > state.asked_to and state.status in _LIVE:  # a hole that we did not know of when we asked
             self._ask(min(state.held), recv_ts)
+        elif state.resend_deadline:  # a long resend may take as long as it moves
+            state.resend_deadline = recv_ts + RESEND_TIMEOUT_NS
 
     def _take_held(self) -> None:
         """Process the message of number next_in. Of a connection that has ended, only market data counts."""
@@ -465,6 +471,9 @@ class Session:
         except FieldError as error:  # (5)
             self._refuse_session(f"Invalid logon: {error}", reject=(seq, error.reason, 108))
             return
+        if in_session and reset and seq == state.next_in == 2:  # QuickFIX answers our answer
+            state.next_in = 3
+            return
         if reset and seq != 1:
             self._refuse_session(f"Logon with ResetSeqNumFlag must have MsgSeqNum 1, received {seq}")
             return
@@ -531,13 +540,24 @@ class Session:
                 self._process(message, frame, seq, recv_ts)
 
     def _on_resend_request(self, message: Message) -> None:
-        """(42) All our application messages are requests for data: fill the gap instead of asking for old subscriptions again."""
+        """(42) All our application messages are requests for data: fill the gap instead of sending old ones again.
+
+        An LP that holds our requests back until the gap is filled throws them away with the fill: then they are made anew.
+        """
         first, last = message.required_number(7), message.required_number(16)
         end = self.state.next_out - 1
         if last == 0 or last > end:
             last = end
-        if 0 < first <= last:
-            self._send("4", [(123, "Y"), (36, last + 1)], seq=first)
+        if not 0 < first <= last:
+            return
+        fill = Send("4", [(123, "Y"), (36, last + 1)], first)
+        self.sends.insert(sum(send.seq is not None for send in self.sends), fill)  # before what has no number yet
+        if self._unanswered is not None and self._unanswered <= last and self.state.status == "established":
+            self._unanswered = None
+            if self.feed.symbols == "all" and not self.symbols:
+                self._send("x", [(320, self._new_id()), (559, 4)])
+            else:
+                self._resubscribe()
 
     def _on_logout(self, message: Message) -> None:
         """(11, 12) Answer; the acceptor closes."""
@@ -553,12 +573,14 @@ class Session:
         self._send("5", [])
 
     def _on_security_list(self, message: Message) -> None:
+        self._unanswered = None
         if message.get(560) not in {None, b"0"}:
             self.alarm = f"LP refused the security list: 560={message.text(560)} {message.text(58)}"
         self._subscribe([value.decode("utf-8", "replace") for tag, value in message.fields if tag == 55])
 
     def _on_market_data(self, message: Message, frame: bytes, recv_ts: int) -> None:
         found: MarketData = decode(message)
+        self._unanswered = None
         self._decoder.learn(message)
         self._quotes.learn(message)
         state = self.state

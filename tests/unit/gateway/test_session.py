@@ -509,7 +509,7 @@ def test_41_a_reset_to_a_lower_number_or_to_none_is_rejected(fields, reason):
 
 @pytest.mark.parametrize(("first", "last", "new"), [(1, 0, 6), (3, 4, 5), (2, 99, 6), (5, 5, 6)])
 def test_42_a_resend_request_is_answered_by_one_gap_fill(first, last, new):
-    lp = established(symbols=("A", "B", "C", "D")).send("2", [(7, first), (16, last)])
+    lp = established(symbols=("A", "B", "C", "D")).send("X", X).send("2", [(7, first), (16, last)])
     assert [lp.got[0].get(tag) for tag in (35, 34, 43, 123, 36)] == [b"4", b"%d" % first, b"Y", b"Y", b"%d" % new]
     assert lp.got[0].get(122) is not None
     assert (len(lp.got), lp.state.next_out) == (1, 6)
@@ -529,10 +529,42 @@ def test_42_a_resend_request_without_its_range_is_rejected_due_or_not(fields, se
 
 
 def test_43_simultaneous_resend_requests_are_answered_before_we_ask():
-    lp = established().lose().send("2", [(7, 1), (16, 0)])
+    lp = established().send("X", X).lose().send("2", [(7, 1), (16, 0)])
     assert lp.types() == ["4", "2"]
-    lp.send("X", X).resend("4", 2, [(123, "Y"), (36, 3)]).resend("4", 3, [(123, "Y"), (36, 5)])
-    assert (lp.state.next_in, len(lp.ticks), lp.types().count("2")) == (5, 1, 1)
+    lp.send("X", X).resend("4", 3, [(123, "Y"), (36, 4)]).resend("4", 4, [(123, "Y"), (36, 6)])
+    assert (lp.state.next_in, len(lp.ticks), lp.types().count("2")) == (6, 2, 1)
+
+
+def test_42_requests_the_lp_has_not_answered_are_made_anew_when_a_gap_fill_covers_them():
+    lp = established(symbols=("A", "B")).send("2", [(7, 1), (16, 0)])
+    assert lp.types()[0] == "4"
+    assert [message.text(55) for message in lp.got if message.get(263) == b"1"] == ["A", "B"]
+    lp.got.clear()
+    assert lp.send("X", X).send("2", [(7, 1), (16, 0)]).types() == ["4"]
+
+
+def test_42_a_gap_fill_goes_out_before_messages_that_have_no_number_yet():
+    lp = Lp(reset_on_logon=False).connect()
+    lp.receive(build("A", 5, [(98, 0), (108, 30)]) + build("2", 6, [(7, 1), (16, 0)]))
+    assert [message.get(35) for message in lp.got][:3] == [b"A", b"4", b"2"]
+
+
+def test_16_a_resend_that_moves_is_waited_for_however_long_it_takes():
+    lp = established().send("X", X)
+    for _ in range(40):
+        lp.lose()
+    lp.send("X", X)
+    for number in range(3, 43):
+        lp.now += 5 * NS_PER_S
+        lp.resend("X", number, X)
+    assert (len(lp.ticks), lp.gaps) == (42, [])
+
+
+def test_09_an_lp_that_answers_our_answer_to_its_reset_keeps_the_session():
+    lp = established().send("X", X)
+    lp.next_out = 1
+    lp.send("A", [(98, 0), (108, 30), (141, "Y")]).send("A", [(98, 0), (108, 30), (141, "Y")]).send("X", X)
+    assert (lp.state.status, lp.state.next_in, len(lp.ticks)) == ("established", 4, 2)
 
 
 @pytest.mark.parametrize("msg_type", ["3", "j"])
