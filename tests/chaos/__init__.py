@@ -1,0 +1,1 @@
+"""python -m tests.chaos: the pipeline under kill -9, full disks, a Redis that forgets and a hostile LP, held against ledgers."""
