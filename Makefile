@@ -29,6 +29,7 @@ check: .venv/ready  ## style, types, layers
 
 bench: .venv/ready  ## the table of figures, and bench/results/latest.json
 	$(BIN)/python -m bench
+	$(BIN)/python -m docs.generate
 
 chaos: .venv/ready  ## 100 rounds of kill -9, empty Redis, full disks and a hostile LP (CHAOS_SEED=N repeats a run)
 	$(BIN)/python -m tests.chaos

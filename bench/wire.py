@@ -46,8 +46,7 @@ def write_messages(path: Path, ticks: int, ticks_per_message: int, first_seq: in
     with path.open("wb") as file:
         for number in range(messages):
             quotes = []
-            for _ in range(ticks_per_message):
-                at = rng.randrange(SYMBOLS)
+            for at in rng.sample(range(SYMBOLS), ticks_per_message):  # a symbol twice would be one tick
                 mids[at] += rng.randrange(-3, 4)
                 quotes.append((symbol_name(at), f"{mids[at] / 1e5:.5f}", f"{mids[at] / 1e5 + 0.0001:.5f}"))
             file.write(increment(first_seq + number, quotes, utc_stamp(now + number / 1e5)))
