@@ -42,8 +42,8 @@ class Days:
     def write(self, batches: Mapping[int, Batch], positions: dict[str, int]) -> Written:
         """Commit every day's batch; the watermark goes with the last, when all before it is durable."""
         days = sorted(batches)
-        if not days and self._open:
-            days = [next(reversed(self._open))]  # a position without rows: into the file in use, if there is one
+        if not days and positions:  # heartbeats move the watermark too: into the file in use, or the newest, or today's
+            days = [next(reversed(self._open), max(self._idle_since, default=day_of(time.time_ns())))]
         written = Written()
         for day in days:
             batch = batches.get(day) or Batch()
@@ -62,7 +62,7 @@ class Days:
             del self._open[day]
             self._set_aside(file.path, error)
             raise Retryable(f"{file.path.name} is damaged; its ticks go to the late file from now on") from error
-        if day not in self._late:
+        if day not in self._late and (batch.has_rows or day not in self._idle_since):
             self._idle_since[day] = time.monotonic()
         return written
 
@@ -72,16 +72,20 @@ class Days:
             path = self._layout.day(day)
             if day not in self._late and path.exists() and self._is_closed(path):
                 self._late.add(day)
-            try:
-                file = DayFile(self._layout.late(day) if day in self._late else path)
-            except Rejected as error:
-                self._set_aside(path, error)
-                self._late.add(day)
-                file = DayFile(self._layout.late(day))
+            if day not in self._late:
+                try:
+                    file = DayFile(path)
+                except Rejected as error:
+                    self._set_aside(path, error)
+            if file is None:
+                file = DayFile(self._layout.late(day), closed=self._readable(path))
             while len(self._open) >= OPEN_FILES_MAX:
                 self._open.pop(next(iter(self._open))).close()
         self._open[day] = file
         return file
+
+    def _readable(self, path: Path) -> Path | None:
+        return path if path.exists() and str(path) not in self.damaged else None
 
     def _is_closed(self, path: Path) -> bool:
         try:
@@ -94,7 +98,8 @@ class Days:
         logger().error(
             "a day file is damaged; it is left as it is, new ticks go to the late file", file=str(path), error=str(error)
         )
-        self.damaged.append(str(path))
+        if str(path) not in self.damaged:
+            self.damaged.append(str(path))
         self._late |= {day for day, known in self._layout.day_files() if known == path}
         self._idle_since = {day: since for day, since in self._idle_since.items() if day not in self._late}
 

@@ -28,6 +28,10 @@ CONFLICT_REASON = "identity conflict: the same key is stored with other content"
 _INSERT_TICK = "INSERT OR IGNORE INTO ticks VALUES (?1, ?3, ?2, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
 _SAME_TICK = """SELECT recv_ts IS ?5 AND bid IS ?6 AND ask IS ?7 AND bid_size IS ?8 AND ask_size IS ?9 AND flags IS ?10
     FROM ticks WHERE symbol_id = ?1 AND ts = ?3 AND provider_id = ?2 AND seq = ?4"""
+_SAME_TICK_IN_CLOSED = """SELECT t.recv_ts IS ?5 AND t.bid IS ?6 AND t.ask IS ?7
+        AND t.bid_size IS ?8 AND t.ask_size IS ?9 AND t.flags IS ?10
+    FROM closed.ticks t JOIN closed.symbols s USING (symbol_id) JOIN closed.providers p USING (provider_id)
+    WHERE s.symbol = ?1 AND t.ts = ?3 AND p.provider = ?2 AND t.seq = ?4"""
 _UPSERT_GAP = """INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (session, cause, from_ts, coalesce(first_seq, -1)) DO UPDATE SET
     last_seq = excluded.last_seq, to_ts = excluded.to_ts, resolved_by = excluded.resolved_by"""
@@ -53,6 +57,10 @@ class Batch:
     quarantined: list[Quarantined] = field(default_factory=list)
     watermarks: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def has_rows(self) -> bool:
+        return bool(self.ticks or self.redelivered or self.gaps or self.quarantined)
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -67,13 +75,18 @@ class Written:
 
 
 class DayFile:
-    """Opened by one process through one connection; only this connection checkpoints the WAL."""
+    """Opened by one process through one connection; only this connection checkpoints the WAL.
 
-    def __init__(self, path: Path) -> None:
+    A late file names the `closed` one it stands beside: what that has already is not stored again.
+    """
+
+    def __init__(self, path: Path, *, closed: Path | None = None) -> None:
         self.path = path
+        self._beside_closed = closed is not None
         path.parent.mkdir(parents=True, exist_ok=True)
         with _retryable(path):
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+            uri = f"{path.resolve().as_uri()}?mode=rwc"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64)
             self._execute(f"PRAGMA page_size = {PAGE_BYTES}")
             self._execute("PRAGMA journal_mode = WAL")
             self._execute("PRAGMA synchronous = FULL")
@@ -81,6 +94,8 @@ class DayFile:
             self._execute("PRAGMA cache_size = -65536")
             self._execute("PRAGMA busy_timeout = 5000")
             migrate(self._connection)
+            if closed is not None:
+                self._execute("ATTACH ? AS closed", (f"{closed.resolve().as_uri()}?mode=ro",))
         _sync_folder(path.parent)
         self._symbols: dict[str, int] = dict(self._execute("SELECT symbol, symbol_id FROM symbols"))
         self._providers: dict[str, int] = dict(self._execute("SELECT provider, provider_id FROM providers"))
@@ -134,9 +149,11 @@ class DayFile:
         return Written(stored, duplicates, kept)
 
     def _insert_ticks(self, ticks: list[Row], account: dict[tuple[str, str], list[int]]) -> int | None:
-        """Insert all; None, with nothing inserted, where one of them is already stored."""
+        """Insert all; None, with nothing inserted, where one of them is, or may be, already stored."""
         if not ticks:
             return 0
+        if self._beside_closed:
+            return None
         counts = Counter(map(_SYMBOL_PROVIDER, ticks))
         for symbol, provider in counts:
             self._name(symbol, provider)
@@ -176,10 +193,11 @@ class DayFile:
             row = (self._symbols[symbol], self._providers[provider], *tick[2:])
             line = _line(account, provider, symbol)
             line[0] = max(line[0], seq + 1)
-            if self._execute(_INSERT_TICK, row).rowcount:
+            known = self._execute(_SAME_TICK_IN_CLOSED, tick).fetchone() if self._beside_closed else None
+            if known is None and self._execute(_INSERT_TICK, row).rowcount:
                 line[1] += 1
                 stored += 1
-            elif self._execute(_SAME_TICK, row).fetchone() == (1,):
+            elif (known or self._execute(_SAME_TICK, row).fetchone()) == (1,):
                 if not redelivered:
                     line[2] += 1
                     duplicates += 1
