@@ -129,7 +129,11 @@ class Journal:
                 os.close(self._retired.pop(0))
             if self._unsynced and self._descriptor is not None:
                 self._unsynced = False
-                os.fdatasync(self._descriptor)
+                try:
+                    os.fdatasync(self._descriptor)
+                except OSError:
+                    self._unsynced = True
+                    raise
 
     def close(self) -> None:
         self.sync()

@@ -94,7 +94,7 @@ def _why_not_ready(link: Link) -> str | None:
     if link.connection is not None and link.connection.blocked:
         return "the journal cannot be written"
     status = link.session.state.status
-    return None if status == "established" else (link.session.alarm or status)
+    return None if status == "established" else (link.session.alarm or link.session.disconnect_reason or status)
 
 
 def _register_metrics(links: list[Link]) -> None:

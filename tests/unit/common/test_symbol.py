@@ -12,7 +12,9 @@ def test_a_symbol_is_upper_cased_and_otherwise_as_spelt(text: str, symbol: str) 
     assert normalise_symbol(text) == symbol
 
 
-@pytest.mark.parametrize("text", ["", "A" * 33, "EUR USD", "EUR\x01USD", "EUR\x00", "é", "EUR%2FUSD", "A\n", "A\\B", "ＥＵＲ", "ß"])
+@pytest.mark.parametrize(
+    "text", ["", "A" * 33, "EUR USD", "EUR\x01USD", "EUR\x00", "é", "EUR%2FUSD", "A\n", "A\\B", "ＥＵＲ", "ß"]
+)
 def test_what_cannot_be_a_symbol_is_none(text: str) -> None:
     assert normalise_symbol(text) is None
 

@@ -182,3 +182,12 @@ def test_any_split_of_the_stream_gives_the_same_frames_and_garbled_bytes(stream,
     assert b"".join(split[1]) == b"".join(whole[1])
     assert split[2] == whole[2]
     assert sum(map(len, (*whole[0], *whole[1], whole[2]))) == len(stream)
+
+
+def test_heads_that_promise_huge_bodies_are_not_summed_up_again_and_again(monkeypatch):
+    summed = []
+    monkeypatch.setattr("services.gateway.framer.byte_sum", lambda data: summed.append(len(data)) or -1)
+    hostile = b"8=FIX.4.4\x019=0090000\x0135=" * 8_000
+    frames, garbled = Framer().feed(hostile, 0)
+    assert (frames, summed) == ([], [])
+    assert sum(map(len, garbled)) > len(hostile) // 3
