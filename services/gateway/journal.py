@@ -24,6 +24,7 @@ from pathlib import Path
 
 from libs.common.domain.errors import Retryable
 from libs.common.store.compression import compress_file, read_compressed
+from libs.common.store.disk import sync_folder
 from libs.common.telemetry import logger
 
 MAGIC = b"TVJ1\n"
@@ -95,7 +96,7 @@ class Journal:
             try:
                 _write_all(descriptor, MAGIC + _encode(time.time_ns(), Direction.SNAPSHOT, snapshot), 0)
                 os.fsync(descriptor)
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             except OSError:
                 os.close(descriptor)
                 path.unlink(missing_ok=True)
@@ -264,14 +265,6 @@ def _segments(folder: Path) -> list[Path]:
 
 def _base(path: Path) -> int:
     return int(path.name.split(".", 1)[0])
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ close_day():   checkpoint ─▶ leave WAL mode ─▶ closed_at ─▶ from now
 """
 
 import contextlib
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.record import Gap, Quarantined
+from libs.common.store.disk import sync_folder
 from libs.common.store.schema import migrate
 from libs.common.telemetry.chaos import point
 
@@ -96,7 +96,7 @@ class DayFile:
             migrate(self._connection)
             if closed is not None:
                 self._execute("ATTACH ? AS closed", (f"{closed.resolve().as_uri()}?mode=ro",))
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         self._symbols: dict[str, int] = dict(self._execute("SELECT symbol, symbol_id FROM symbols"))
         self._providers: dict[str, int] = dict(self._execute("SELECT provider, provider_id FROM providers"))
         self.last_ts: int | None = None
@@ -256,15 +256,6 @@ def _look_up(path: Path, sql: str) -> list[tuple[Any, ...]]:
 def _line(account: dict[tuple[str, str], list[int]], provider: str, symbol: str) -> list[int]:
     """numbered, stored, duplicates, quarantined."""
     return account.setdefault((provider, symbol), [0, 0, 0, 0])
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
