@@ -99,7 +99,6 @@ class DayFile:
         sync_folder(path.parent)
         self._symbols: dict[str, int] = dict(self._execute("SELECT symbol, symbol_id FROM symbols"))
         self._providers: dict[str, int] = dict(self._execute("SELECT provider, provider_id FROM providers"))
-        self.last_ts: int | None = None
 
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, parameters)
