@@ -6,9 +6,9 @@ import time
 import simplefix
 from wire import frame, increment, symbol_name, utc_stamp
 
-from services.gateway.decoder import ENTRY_TAGS, Decoder, MarketData, decode
-from services.gateway.framer import Framer
-from services.gateway.wire import parse
+from services.gateway.fix.decoder import ENTRY_TAGS, Decoder, MarketData, decode
+from services.gateway.fix.framer import Framer
+from services.gateway.fix.wire import parse
 
 MESSAGES = 4000
 ROUNDS = 5

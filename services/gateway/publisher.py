@@ -16,9 +16,9 @@ from libs.common.domain.errors import Retryable
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
+from services.gateway.fix.session import Outcome, Session
 from services.gateway.journal import Journal
 from services.gateway.replay import apply_record
-from services.gateway.session import Outcome, Session
 
 WAITING_TICKS_MAX = 150_000  # about 50 MB, a second at full rate; beyond it the journal takes over
 ROUND_TICKS_MAX = 20_000  # published in one round trip

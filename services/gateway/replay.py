@@ -1,8 +1,8 @@
 """One record of a journal applied to a session: the same step live, in recovery, and when publishing again."""
 
+from services.gateway.fix.session import Session
+from services.gateway.fix.wire import FieldError, Message, parse
 from services.gateway.journal import Direction, Journal, Record
-from services.gateway.session import Session
-from services.gateway.wire import FieldError, Message, parse
 
 
 def apply_record(session: Session, record: Record) -> None:

@@ -11,12 +11,12 @@ from libs.common.settings import SettingsError
 from libs.common.store.layout import journal_dir
 from libs.common.telemetry import gauge, logger, total
 from libs.common.telemetry.metrics import Reading
-from services.gateway.connection import Link
 from services.gateway.feeds import FixFeed, load_feeds
+from services.gateway.fix.connection import Link
+from services.gateway.fix.session import Session
 from services.gateway.journal import Journal
 from services.gateway.publisher import Publisher
 from services.gateway.replay import recover
-from services.gateway.session import Session
 from services.gateway.settings import GatewaySettings
 
 

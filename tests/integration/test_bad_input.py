@@ -13,9 +13,9 @@ import redis
 from libs.common.bus.keys import PERSISTENCE_GROUP, ticks_key
 from libs.common.store import Layout
 from libs.common.testing.stack import Stack
-from services.gateway.framer import Framer
-from services.gateway.session import RAW_BYTES_MAX
-from services.gateway.wire import parse
+from services.gateway.fix.framer import Framer
+from services.gateway.fix.session import RAW_BYTES_MAX
+from services.gateway.fix.wire import parse
 from tests.unit.gateway.gateway_lp import PRICE_ONE, as_bytes, build, entry, fields_of, frame_of, increment, quote
 
 SOON_S = 20.0

@@ -22,14 +22,14 @@ from libs.common.runtime import Health
 from libs.common.settings import SettingsError
 from libs.common.testing.fake_bus import FakeBus
 from libs.common.testing.redis_server import free_port
-from services.gateway.connection import Link, Patience
-from services.gateway.framer import Framer
+from services.gateway.fix.connection import Link, Patience
+from services.gateway.fix.framer import Framer
+from services.gateway.fix.session import Session
+from services.gateway.fix.wire import parse
 from services.gateway.journal import Direction, Journal
 from services.gateway.publisher import WAITING_TICKS_MAX, Publisher
 from services.gateway.replay import recover
 from services.gateway.service import _why_not_ready
-from services.gateway.session import Session
-from services.gateway.wire import parse
 from tests.unit.gateway.gateway_lp import PRICE_ONE, build, entry, increment, make_feed, quote
 
 SOON_S = 10.0

@@ -17,10 +17,10 @@ from libs.common.runtime import Health
 from libs.common.store import Layout
 from libs.common.testing.fake_bus import FakeBus
 from services.gateway.feeds import FixFeed
+from services.gateway.fix.session import Session
 from services.gateway.journal import Direction, Journal, Record
 from services.gateway.publisher import Publisher
 from services.gateway.replay import apply_record, recover
-from services.gateway.session import Session
 from services.persistence.days import Days
 from services.persistence.writer import Writer
 

@@ -2,12 +2,12 @@
 
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S, parse_moment
 from libs.common.domain.record import Tick
-from services.gateway.decoder import MarketData, decode
 from services.gateway.feeds import FixFeed
+from services.gateway.fix.decoder import MarketData, decode
+from services.gateway.fix.session import Session
+from services.gateway.fix.wire import Message, encode, format_sending_time, parse
 from services.gateway.journal import Direction, Record
 from services.gateway.replay import apply_sent
-from services.gateway.session import Session
-from services.gateway.wire import Message, encode, format_sending_time, parse
 
 T0 = parse_moment("2026-11-20T10:00:00Z")
 PRICE_ONE = 1_000_000_000

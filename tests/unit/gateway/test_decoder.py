@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import parse_moment
-from services.gateway.decoder import ENTRY_TAGS, FORGET_AFTER, SHAPES_MAX, SHAPES_PER_SIZE_MAX, Decoder, decode
-from services.gateway.framer import Framer
-from services.gateway.quotes import QuoteMatcher, as_market_data
-from services.gateway.wire import Clock, FieldError, encode, mask_secrets, parse
+from services.gateway.fix.decoder import ENTRY_TAGS, FORGET_AFTER, SHAPES_MAX, SHAPES_PER_SIZE_MAX, Decoder, decode
+from services.gateway.fix.framer import Framer
+from services.gateway.fix.quotes import QuoteMatcher, as_market_data
+from services.gateway.fix.wire import Clock, FieldError, encode, mask_secrets, parse
 
 STAMP = "20261120-10:00:00.123"
 QUICKFIX = (35, 34, 49, 52, 56)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.domain.moment import NS_PER_S
-from services.gateway.framer import FRAME_BYTES_MAX, FRAME_TIMEOUT_NS, Framer, byte_sum
+from services.gateway.fix.framer import FRAME_BYTES_MAX, FRAME_TIMEOUT_NS, Framer, byte_sum
 
 GOOD = build("0", 7)
 NEXT = build("1", 8, [(112, "hello")])
@@ -186,7 +186,7 @@ def test_any_split_of_the_stream_gives_the_same_frames_and_garbled_bytes(stream,
 
 def test_heads_that_promise_huge_bodies_are_not_summed_up_again_and_again(monkeypatch):
     summed = []
-    monkeypatch.setattr("services.gateway.framer.byte_sum", lambda data: summed.append(len(data)) or -1)
+    monkeypatch.setattr("services.gateway.fix.framer.byte_sum", lambda data: summed.append(len(data)) or -1)
     hostile = b"8=FIX.4.4\x019=0090000\x0135=" * 8_000
     frames, garbled = Framer().feed(hostile, 0)
     assert (frames, summed) == ([], [])

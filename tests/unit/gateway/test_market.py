@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_MS, NS_PER_S, format_moment, parse_moment
 from libs.common.domain.record import Flag, Tick
-from services.gateway.market import DAYS_KEPT, UNKNOWN_ENTRY, Market
-from services.gateway.wire import Clock, format_sending_time
+from services.gateway.fix.wire import Clock, format_sending_time
+from services.gateway.market.top import DAYS_KEPT, UNKNOWN_ENTRY, Market
 
 UNIT = 10**9
 

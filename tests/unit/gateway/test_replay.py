@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.domain.record import Tick
+from services.gateway.fix.session import Session
 from services.gateway.journal import Direction, Record
 from services.gateway.replay import apply_record
-from services.gateway.session import Session
 
 SYMBOLS = ("EUR/USD", "GBP/USD")
 PRICES = st.sampled_from(["1.1", "1.2", "1.3", "9.9", "NaN"])

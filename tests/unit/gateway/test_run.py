@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.domain.moment import NS_PER_S
-from services.gateway.quotes import QuoteMatcher
-from services.gateway.session import Session
+from services.gateway.fix.quotes import QuoteMatcher
+from services.gateway.fix.session import Session
 
 
 class NoRuns(QuoteMatcher):

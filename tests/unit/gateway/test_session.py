@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from libs.common.domain.moment import NS_PER_S
 from libs.common.domain.record import Flag
-from services.gateway.session import HELD_BYTES_MAX, RESEND_TIMEOUT_NS
-from services.gateway.wire import format_sending_time, parse
+from services.gateway.fix.session import HELD_BYTES_MAX, RESEND_TIMEOUT_NS
+from services.gateway.fix.wire import format_sending_time, parse
 
 X = quote("EUR/USD", "1.1", "1.2")
 W = both_sides("EUR/USD", "1.1", "1.2")

@@ -19,12 +19,12 @@ from libs.common.bus.entry import TickRow
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S
 from libs.common.domain.record import Flag, Gap, GapCause, Quarantined
-from services.gateway.decoder import Decoder, MarketData, decode
 from services.gateway.feeds import FixFeed
-from services.gateway.framer import Framer
-from services.gateway.market import SYMBOLS_MAX, UNKNOWN_ENTRY, Market, Refused
-from services.gateway.quotes import QuoteMatcher, Quotes
-from services.gateway.wire import MSG_TYPES_44, Clock, FieldError, Message, parse
+from services.gateway.fix.decoder import Decoder, MarketData, decode
+from services.gateway.fix.framer import Framer
+from services.gateway.fix.quotes import QuoteMatcher, Quotes
+from services.gateway.fix.wire import MSG_TYPES_44, Clock, FieldError, Message, parse
+from services.gateway.market.top import SYMBOLS_MAX, UNKNOWN_ENTRY, Market, Refused
 
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
 RESEND_TIMEOUT_NS = 30 * NS_PER_S  # a gap that is not filled by then is recorded and the session goes on

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import NamedTuple
 
-from services.gateway.decoder import GROUP_COUNT, NEEDED, UNFIT, Entry, MarketData, layout
-from services.gateway.wire import Message
+from services.gateway.fix.decoder import GROUP_COUNT, NEEDED, UNFIT, Entry, MarketData, layout
+from services.gateway.fix.wire import Message
 
 # Symbol, MDEntryDate, MDEntryTime, then price, size and MDEntryID of the bid and of the ask; an id may be absent
 Quote = tuple[bytes, bytes, bytes, bytes, bytes, bytes | None, bytes, bytes, bytes | None]

@@ -17,10 +17,10 @@ from libs.common.domain.moment import NS_PER_DAY, NS_PER_S
 from libs.common.domain.price import PRICE_MAX, parse_price
 from libs.common.domain.record import Flag
 from libs.common.domain.symbol import normalise_symbol
-from services.gateway.decoder import MarketData
-from services.gateway.framer import EXACT_BYTES
-from services.gateway.quotes import Quotes, RunShape, as_market_data
-from services.gateway.wire import Clock
+from services.gateway.fix.decoder import MarketData
+from services.gateway.fix.framer import EXACT_BYTES
+from services.gateway.fix.quotes import Quotes, RunShape, as_market_data
+from services.gateway.fix.wire import Clock
 
 LATE_NS = 60 * NS_PER_S
 FUTURE_MAX_NS = 3600 * NS_PER_S

@@ -18,11 +18,11 @@ from libs.common.settings import SettingsError
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
 from services.gateway.feeds import FixFeed
+from services.gateway.fix.session import Send, Session
+from services.gateway.fix.wire import encode, mask_secrets
 from services.gateway.journal import RECORD_BYTES_MAX, Direction, Journal
 from services.gateway.publisher import Publisher
 from services.gateway.replay import apply_sent
-from services.gateway.session import Send, Session
-from services.gateway.wire import encode, mask_secrets
 
 TIMER_INTERVAL_S = 0.2
 SILENCE_FACTOR = 1.2  # (35) of the heartbeat interval: transmission time is allowed for

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from services.gateway.wire import DATA_FIELDS, SOH, FieldError, Message
+from services.gateway.fix.wire import DATA_FIELDS, SOH, FieldError, Message
 
 # MDUpdateAction(279), MDEntryType(269), Symbol(55), MDEntryID(278), price(270), size(271), date(272), time(273)
 Entry = tuple[bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
