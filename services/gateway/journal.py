@@ -22,7 +22,7 @@ from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 
-from libs.common.domain.errors import Retryable
+from libs.common.domain.errors import Rejected, Retryable
 from libs.common.store.compression import compress_file, read_compressed
 from libs.common.store.disk import sync_folder
 from libs.common.telemetry import logger
@@ -41,6 +41,7 @@ class Direction(IntEnum):
     OUT = 2  # secrets masked
     OPENED = 3  # the transport connected
     CLOSED = 4
+    CLOCK = 5  # nothing came, and that matters; bytes: what the feed's fold makes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,22 @@ class Journal:
             elif path.suffix == ".journal" and age_s > compress_after_s:
                 compress_file(path, path.with_name(path.name + ".zst"))
                 path.unlink()
+
+
+def segments_of(path: Path) -> list[Path]:
+    """A segment by itself, or all segments of a session's folder, oldest first. Rejected where there is none."""
+    found = _segments(path) if path.is_dir() else [path]
+    if not found or not all(segment.is_file() for segment in found):
+        raise Rejected(f"{path}: no journal segment; segments are data/journal/SESSION/*.journal and *.journal.zst")
+    return found
+
+
+def read_segment(path: Path) -> Iterator[Record]:
+    """The sound records of a segment that nobody has to be writing; a `.damaged` tail has none of its own."""
+    data = read_compressed(path) if path.suffix == ".zst" else path.read_bytes()
+    if not data.startswith(MAGIC):
+        raise Rejected(f"{path}: not a journal segment (it does not begin with {MAGIC!r})")
+    yield from _records(data[: _sound_bytes(data)], _base(path))
 
 
 def _read_segment(path: Path) -> Iterator[Record | None]:

@@ -2,8 +2,10 @@
 
 live      outcomes wait in memory while one round trip is under way, then go in entries as big as they have become
 behind    Redis is away, refuses, restarted, or memory is full: what waits is forgotten; the journal is the outbox.
-          When Redis answers, a second session replays it from the watermark on and publishes, until it is level with
+          When Redis answers, a second fold replays it from the watermark on and publishes, until it is level with
           the live one.
+
+A partition gets entries where it has records, and once a second one that only moves its watermark.
 """
 
 import asyncio
@@ -16,13 +18,14 @@ from libs.common.domain.errors import Retryable
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
-from services.gateway.fix.session import Outcome, Session
+from services.gateway.fold import Fold, Outcome
 from services.gateway.journal import Journal
-from services.gateway.replay import apply_record
 
 WAITING_TICKS_MAX = 150_000  # about 50 MB, a second at full rate; beyond it the journal takes over
 ROUND_TICKS_MAX = 20_000  # published in one round trip
+BOOK_WEIGHT = 10  # ticks that take the memory of a book
 WATCH_INTERVAL_S = 1.0
+ENTRY_BOOKS_MAX = 200  # of some kB each
 READ_RECORDS_PER_TURN = 4  # of a replay, before the sockets get their turn
 
 
@@ -34,7 +37,7 @@ class Publisher:
         bus: Bus,
         journal: Journal,
         name: str,
-        new_session: Callable[[], Session],
+        new_fold: Callable[[], Fold],
         *,
         partitions: int,
         durable: int,
@@ -44,12 +47,14 @@ class Publisher:
         self._journal = journal
         self._name = name
         self._loop = f"publisher {name}"
-        self._new_session = new_session
+        self._new_fold = new_fold
         self._partitions = partitions
         self._health = health
         self._waiting: deque[tuple[int, Outcome]] = deque()
+        self._partition_of: dict[str, int] = {}
         self._waiting_ticks = 0
         self._behind = True
+        self._watermarks_are_due = False  # of partitions without records, or of records without ticks
         self._ready = asyncio.Event()
         self._durable = dict.fromkeys(range(partitions), durable)  # per partition, as far as we know
         self._chain = dict(self._durable)  # where the next entry of each partition continues
@@ -76,7 +81,7 @@ class Publisher:
         if self._behind:
             return
         self._waiting.append((position, outcome))
-        self._waiting_ticks += len(outcome.ticks)
+        self._waiting_ticks += len(outcome.ticks) + BOOK_WEIGHT * len(outcome.books)
         if self._waiting_ticks > WAITING_TICKS_MAX:
             self._fall_behind()
         self._ready.set()
@@ -98,8 +103,9 @@ class Publisher:
                     backoff.reset()
                 elif self._waiting:
                     await self._publish(self._next_round())
-                elif stopping.is_set():
-                    await self._publish([(self._journal.end, Outcome())])
+                elif stopping.is_set() or self._watermarks_are_due:
+                    self._watermarks_are_due = False
+                    await self._publish([(self._journal.end, Outcome())], everywhere=True)
                 else:
                     self._ready.clear()
                     await self._ready.wait()
@@ -123,8 +129,7 @@ class Publisher:
                 except Retryable as error:
                     logger().warning("the watermark cannot be read", session=self._name, error=str(error))
                     self._fall_behind()
-            if not self._behind and not self._waiting and min(self._chain.values()) < self._journal.end:
-                self._waiting.append((self._journal.end, Outcome()))  # records without ticks move the watermark too
+            self._watermarks_are_due = min(self._chain.values()) < self._journal.end
             self._ready.set()
 
     async def _something_is_lost(self) -> bool:
@@ -144,15 +149,19 @@ class Publisher:
         ticks = 0
         while self._waiting and ticks < ROUND_TICKS_MAX:
             item = self._waiting.popleft()
-            ticks += len(item[1].ticks)
+            ticks += len(item[1].ticks) + BOOK_WEIGHT * len(item[1].books)
             batch.append(item)
         self._waiting_ticks -= ticks
         return batch
 
-    async def _publish(self, batch: list[tuple[int, Outcome]]) -> None:
+    async def _publish(self, batch: list[tuple[int, Outcome]], *, everywhere: bool = False) -> None:
+        """`everywhere`: partitions without records get an entry too, for their watermark."""
         if not batch:
             return
-        entries = [entry for partition in range(self._partitions) for entry in self._entries(partition, batch)]
+        entries = []
+        for partition, part in enumerate(self._split(batch)):
+            if everywhere or any(has_records(outcome) for _, outcome in part):
+                entries += [(partition, entry) for entry in self._entries(partition, part)]
         point("folded_not_published")
         await self._bus.publish(entries)
         point("published_not_noted")
@@ -161,52 +170,72 @@ class Publisher:
         self.entries += len(entries)
         self.published_ticks += sum(len(outcome.ticks) for _, outcome in batch)
 
-    def _entries(self, partition: int, batch: list[tuple[int, Outcome]]) -> list[tuple[int, Entry]]:
-        """A partition's entries, each continuing the one before.
+    def _split(self, batch: list[tuple[int, Outcome]]) -> list[list[tuple[int, Outcome]]]:
+        """The batch of each partition, by symbol; what has no symbol is partition 0's."""
+        if self._partitions == 1:
+            return [batch]
+        parts: list[list[tuple[int, Outcome]]] = [[] for _ in range(self._partitions)]
+        known = self._partition_of
+        for position, outcome in batch:
+            own = [Outcome() for _ in parts]
+            own[0].gaps, own[0].quarantined = outcome.gaps, outcome.quarantined
+            for tick in outcome.ticks:
+                symbol = tick[0]
+                partition = known.get(symbol)
+                if partition is None:
+                    partition = known[symbol] = partition_of(symbol, self._partitions)
+                own[partition].ticks.append(tick)
+            for trade in outcome.trades:
+                own[partition_of(trade.symbol, self._partitions)].trades.append(trade)
+            for book in outcome.books:
+                own[partition_of(book.symbol, self._partitions)].books.append(book)
+            for part, outcome_of_part in zip(parts, own, strict=True):
+                part.append((position, outcome_of_part))
+        return parts
+
+    def _entries(self, partition: int, batch: list[tuple[int, Outcome]]) -> list[Entry]:
+        """A partition's entries, each continuing the one before; at least one, for the watermark.
 
         Records share an entry while only ticks come of them. A record that comes to several entries gives them positions
         inside itself, the same ones at every replay, so that none is published again once it is durable.
         """
-        entries: list[tuple[int, Entry]] = []
+        entries: list[Entry] = []
         start = reached = self._chain[partition]
         ticks: list[TickRow] = []
 
         def add(kind: str, records: Sequence[object], end: int) -> None:
             nonlocal start
             if end > start:
-                entries.append((partition, Entry(kind, self._name, start, end, len(records), encode_payload(records))))
+                entries.append(Entry(kind, self._name, start, end, len(records), encode_payload(records)))
                 start = end
 
         for position, outcome in batch:
             if position <= start:
                 continue
-            own = self._of_partition(partition, outcome.ticks)
-            alone = partition == 0 and (outcome.gaps or outcome.quarantined)
-            if not alone and len(ticks) + len(own) <= ENTRY_TICKS_MAX:
-                ticks += own
+            only_ticks = not (outcome.trades or outcome.books or outcome.gaps or outcome.quarantined)
+            if only_ticks and len(ticks) + len(outcome.ticks) <= ENTRY_TICKS_MAX:
+                ticks += outcome.ticks
                 reached = position
                 continue
             add("ticks", ticks, reached)
-            if not alone and len(own) <= ENTRY_TICKS_MAX:
-                ticks, reached = own, position
+            if only_ticks and len(outcome.ticks) <= ENTRY_TICKS_MAX:
+                ticks, reached = list(outcome.ticks), position
                 continue
             parts: list[tuple[str, Sequence[object]]] = []
-            if partition == 0 and outcome.gaps:
-                parts.append(("gaps", outcome.gaps))
-            if partition == 0 and outcome.quarantined:
-                parts.append(("quarantine", outcome.quarantined))
-            parts += [("ticks", own[at : at + ENTRY_TICKS_MAX]) for at in range(0, max(len(own), 1), ENTRY_TICKS_MAX)]
+            kinds: tuple[tuple[str, Sequence[object], int], ...] = (
+                ("gaps", outcome.gaps, ENTRY_TICKS_MAX),
+                ("quarantine", outcome.quarantined, ENTRY_TICKS_MAX),
+                ("trades", outcome.trades, ENTRY_TICKS_MAX),
+                ("books", outcome.books, ENTRY_BOOKS_MAX),
+                ("ticks", outcome.ticks, ENTRY_TICKS_MAX),
+            )
+            for kind, records, size in kinds:
+                parts += [(kind, records[at : at + size]) for at in range(0, len(records), size)]
             for behind, (kind, records) in zip(range(len(parts) - 1, -1, -1), parts, strict=True):
                 add(kind, records, position - behind)
             ticks, reached = [], position
         add("ticks", ticks, reached)
         return entries
-
-    def _of_partition(self, partition: int, ticks: list[TickRow]) -> list[TickRow]:
-        """A list of their own: entries are joined in place."""
-        if self._partitions == 1:
-            return list(ticks)
-        return [tick for tick in ticks if partition_of(tick[0], self._partitions) == partition]
 
     async def _catch_up(self) -> None:
         """Replay the journal from the watermark on, publishing, until nothing is left that the live session has already seen."""
@@ -216,12 +245,12 @@ class Publisher:
         if start >= self._journal.end:
             self._behind = False
             return
-        session = self._new_session()
+        fold = self._new_fold()
         batch: list[tuple[int, Outcome]] = []
-        ticks = records = 0
+        ticks = records = reached = 0
         for record in self._journal.read(start):
             if record is None:
-                await self._publish(batch)
+                await self._publish([*batch, (reached, Outcome())], everywhere=True)
                 batch, ticks = [], 0
                 if min(self._chain.values()) >= self._journal.end:
                     self._behind = False
@@ -229,10 +258,11 @@ class Publisher:
                     return
                 await asyncio.sleep(0)
                 continue
-            apply_record(session, record)
-            outcome = session.take()
-            if record.end > start:
-                batch.append((record.end, outcome))
+            fold.apply(record)
+            outcome = fold.take()
+            reached = record.end
+            if reached > start:
+                batch.append((reached, outcome))
                 ticks += len(outcome.ticks)
             records += 1
             if ticks >= ENTRY_TICKS_MAX:
@@ -248,3 +278,7 @@ class Publisher:
             known = await self._bus.watermarks(partition)
             if known is not None:
                 self._durable[partition] = known.get(self._name, 0)
+
+
+def has_records(outcome: Outcome) -> bool:
+    return bool(outcome.ticks or outcome.trades or outcome.books or outcome.gaps or outcome.quarantined)

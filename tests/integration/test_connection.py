@@ -28,8 +28,8 @@ from services.gateway.fix.session import Session
 from services.gateway.fix.wire import parse
 from services.gateway.journal import Direction, Journal
 from services.gateway.publisher import WAITING_TICKS_MAX, Publisher
+from services.gateway.recorder import Recorder
 from services.gateway.replay import recover
-from services.gateway.service import _why_not_ready
 from tests.unit.gateway.gateway_lp import PRICE_ONE, build, entry, increment, make_feed, quote
 
 SOON_S = 10.0
@@ -189,16 +189,16 @@ class Gateway:
         self.journal = Journal(folder / self.feed.name)
         self.session = Session(self.feed)
         recover(self.journal, self.session)
-        self.journal.begin_segment(self.session.snapshot(), leap=True)
+        self.journal.begin_segment(self.session.snapshot(self.session.durable), leap=True)
         self.health = Health()
         self.publisher = WatchedPublisher(
             self.bus, self.journal, self.feed.name, lambda: Session(self.feed),
-            partitions=1, durable=self.session.state.durable, health=self.health,
+            partitions=1, durable=self.session.durable, health=self.health,
         )  # fmt: skip
-        self.link = Link(
-            self.feed, self.session, self.journal, self.publisher,
-            health=self.health, password=password, fsync_ms=50, keep_days=7, patience=patience,
-        )  # fmt: skip
+        self.recorder = Recorder(
+            self.feed.name, self.session, self.journal, self.publisher, health=self.health, fsync_ms=50, keep_days=7
+        )
+        self.link = Link(self.session, self.recorder, health=self.health, password=password, patience=patience)
         self.stopping = asyncio.Event()
 
     async def __aenter__(self):
@@ -323,7 +323,7 @@ def test_7_a_refused_logon_is_surfaced_and_tried_again_after_growing_pauses(tmp_
         patience = Patience(reconnect_first_s=0.02, reconnect_cap_s=0.16)
         async with pair(tmp_path, answers="", script=refuse, gateway={"patience": patience}) as (lp, gateway):
             await until(lambda: len(disconnects(logs)) >= 9)
-            assert _why_not_ready(gateway.link) == "logon rejected: invalid password"
+            assert gateway.link.why_not_ready() == "logon rejected: invalid password"
             assert {line["reason"] for line in disconnects(logs)} == {"logon rejected: invalid password"}
         pauses = [line["retry_in_s"] for line in disconnects(logs)]
         expected = [0.02, 0.04, 0.08, *[0.16] * (len(pauses) - 3)]
@@ -854,7 +854,7 @@ def test_secrets_reach_the_lp_and_nothing_else(tmp_path):
             line.send("3", [(45, 1), (58, "what?")])
             line.writer.close()
             await lp.logged_on(2)
-            assert _why_not_ready(gateway.link) is None
+            assert gateway.link.why_not_ready() is None
         journal = b"".join(path.read_bytes() for path in tmp_path.rglob("*.*"))
         assert journal.count(b"\x01553=***\x01554=***\x01") == 3
         for secret in ("user-3f9a", "pass=77c1"):
@@ -924,7 +924,7 @@ def test_a_full_disk_stops_the_reading_and_costs_nothing(disk, certificates, tls
             await until(lambda: connection.blocked, "the full disk")
             handled = gateway.session.counts.messages
             await until(lambda: time.monotonic() - line.got_at[-1] > 1.5)  # a heartbeat is due, and cannot be sent either
-            assert _why_not_ready(gateway.link) == "the journal cannot be written"
+            assert gateway.link.why_not_ready() == "the journal cannot be written"
             assert gateway.session.counts.messages == handled
             assert not connection._transport.is_reading()
             assert sum(len(data) for _, _, data in connection._unwritten) <= 512 * 1024
@@ -932,7 +932,7 @@ def test_a_full_disk_stops_the_reading_and_costs_nothing(disk, certificates, tls
             disk.grow()
             await gateway.level_with(line)
             assert gateway.numbers() == list(range(1, count + 1))
-            assert _why_not_ready(gateway.link) is None
+            assert gateway.link.why_not_ready() is None
             assert len(lp.lines) == 1
             await line.until("0")
         received = b"".join(record.data for record in journal_records(disk.folder / "LP1") if record.direction is Direction.IN)

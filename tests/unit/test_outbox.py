@@ -18,9 +18,10 @@ from libs.common.store import Layout
 from libs.common.testing.fake_bus import FakeBus
 from services.gateway.feeds import FixFeed
 from services.gateway.fix.session import Session
+from services.gateway.fold import Outcome
 from services.gateway.journal import Direction, Journal, Record
 from services.gateway.publisher import Publisher
-from services.gateway.replay import apply_record, recover
+from services.gateway.replay import recover
 from services.persistence.days import Days
 from services.persistence.writer import Writer
 
@@ -52,7 +53,7 @@ class Pipeline:
         self.journal = Journal(self.folder / "journal", segment_bytes=2000)
         self.session = Session(FEED)
         recover(self.journal, self.session)
-        self.journal.begin_segment(self.session.snapshot(), leap=True)
+        self.journal.begin_segment(self.session.snapshot(self.session.durable), leap=True)
         self.publisher = Publisher(
             self.bus, self.journal, "LP1", lambda: Session(FEED),
             partitions=1, durable=self.session.state.durable, health=Health(),
@@ -63,10 +64,9 @@ class Pipeline:
 
     def record(self, direction: Direction, data: bytes) -> None:
         if self.journal.segment_is_full:
-            self.session.state.durable = self.publisher.durable
-            self.journal.begin_segment(self.session.snapshot())
+            self.journal.begin_segment(self.session.snapshot(self.publisher.durable))
         self.journal.append(self.now, direction, data)
-        apply_record(self.session, Record(self.journal.end, self.now, direction, data))
+        self.session.apply(Record(self.journal.end, self.now, direction, data))
         self.publisher.offer(self.journal.end, self.session.take())
 
     def quote(self) -> None:
@@ -85,7 +85,7 @@ class Pipeline:
             if self.publisher._waiting:
                 await self.publisher._publish(self.publisher._next_round())
             elif min(self.publisher._chain.values()) < self.journal.end and not self.publisher.behind:
-                await self.publisher._publish([(self.journal.end, type(self.session.take())())])
+                await self.publisher._publish([(self.journal.end, Outcome())], everywhere=True)
             if await self.publisher._something_is_lost():
                 self.publisher._fall_behind()
         except Retryable:

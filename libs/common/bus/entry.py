@@ -1,7 +1,8 @@
 """One stream entry: a batch of records of one kind from one session, and the stretch of its journal they come from.
 
 v     schema version                      n        records in d, at most 5,000
-k     ticks | gaps | quarantine           src      session
+k     ticks | trades | books |            src      session
+      gaps | quarantine
 d     msgpack of array-like structs       from, to journal positions: this entry continues where an entry ended at `from`
 traceparent  W3C trace context, optional
 """
@@ -13,23 +14,24 @@ from typing import Any
 import msgspec
 
 from libs.common.domain.errors import Rejected
-from libs.common.domain.record import Gap, Quarantined, Tick
+from libs.common.domain.record import Book, Gap, Int64, Quarantined, Tick, Trade
 
 ENTRY_VERSION = 1
 ENTRY_TICKS_MAX = 5_000
 
 _ENCODER = msgspec.msgpack.Encoder()
-_TICK_ROWS = msgspec.msgpack.Decoder(
-    list[tuple[str, str, int, int, int, int | None, int | None, float | None, float | None, int]]
-)
+TickRow = tuple[  # the fields of Tick
+    str, str, Int64, Int64, Int64, Int64 | None, Int64 | None, float | None, float | None, Int64
+]  # fmt: skip
+assert len(Tick.__struct_fields__) == len(TickRow.__args__)  # type: ignore[attr-defined]
+
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    "ticks": _TICK_ROWS,
+    "ticks": msgspec.msgpack.Decoder(list[TickRow]),
+    "trades": msgspec.msgpack.Decoder(list[Trade]),
+    "books": msgspec.msgpack.Decoder(list[Book]),
     "gaps": msgspec.msgpack.Decoder(list[Gap]),
     "quarantine": msgspec.msgpack.Decoder(list[Quarantined]),
 }
-
-TickRow = tuple[str, str, int, int, int, int | None, int | None, float | None, float | None, int]  # the fields of Tick
-assert len(Tick.__struct_fields__) == len(TickRow.__args__)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> Entry | Poison:
 
 
 def decode_payload(entry: Entry) -> list[Any]:
-    """TickRow tuples, Gaps or Quarantined, by the entry's kind; Rejected where the bytes are not that."""
+    """TickRow tuples, or Trades, Books, Gaps or Quarantined, by the entry's kind; Rejected where the bytes are not that."""
     try:
         records: list[Any] = _DECODERS[entry.kind].decode(entry.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,8 @@ PERSISTENCE_GROUP = "persistence"  # the group that holds the trim
 PERSISTENCE_CONSUMER = "writer"  # one fixed name, so that a successor finds its predecessor's pending entries
 WATERMARKS_SPOKEN = "*"  # a field of the hash, no session's name: persistence has written all it knows
 PARTITIONS_KEY = "tickvault_partitions"
+FEED_HEALTH_KEY = "feed_health"  # hash session → JSON, written by the gateway once a second
+ALERTS_KEY = "alerts"  # stream, a log for people: the one stream that is trimmed by length
 
 
 def ticks_key(partition: int) -> str:

@@ -3,8 +3,9 @@
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from redis import asyncio as aioredis
 from redis import exceptions
 from redis.asyncio.retry import Retry
@@ -12,6 +13,8 @@ from redis.backoff import NoBackoff
 
 from libs.common.bus.entry import Entry
 from libs.common.bus.keys import (
+    ALERTS_KEY,
+    FEED_HEALTH_KEY,
     PARTITIONS_KEY,
     PERSISTENCE_CONSUMER,
     PERSISTENCE_GROUP,
@@ -20,12 +23,19 @@ from libs.common.bus.keys import (
     ticks_key,
 )
 from libs.common.domain.errors import Retryable
+from libs.common.domain.feed import Alert, FeedHealth
 
 SOCKET_TIMEOUT_S = 10.0  # an answer that takes longer is a failure; a blocking read waits less than half of it
 BACKLOG_COUNTED_MAX = 100  # entries; more is reported as this many
+ALERTS_KEPT = 10_000  # about 3 MB
 _COUNT_FROM = """local found = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
 return {#found, found[1] and found[1][1] or ''}"""
 REDIS_OLDEST = (6, 2)
+_FEED_HEALTH = msgspec.json.Decoder(FeedHealth)
+_ALERT = msgspec.json.Decoder(Alert)
+
+
+R = TypeVar("R")
 
 
 class BusRefused(Exception):  # noqa: N818
@@ -51,7 +61,7 @@ class Backlog:
 class Bus(Protocol):
     """What the services need of the bus; RedisBus is it, and testing has one in memory."""
 
-    async def check(self, partitions: int) -> None: ...
+    async def check(self, partitions: int, *, read_only: bool = False) -> None: ...
     async def backlog(self, partition: int) -> Backlog: ...
     async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None: ...
     async def watermarks(self, partition: int) -> dict[str, int] | None: ...
@@ -61,6 +71,10 @@ class Bus(Protocol):
     async def read_new(self, partition: int, count: int, block_ms: int) -> list[Delivery]: ...
     async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None: ...
     async def trim(self, partition: int, replay_hours: float, bytes_max: int) -> int: ...
+    async def set_feed_health(self, sessions: Sequence[FeedHealth]) -> None: ...
+    async def feed_health(self) -> list[FeedHealth]: ...
+    async def add_alerts(self, alerts: Sequence[Alert]) -> None: ...
+    async def alerts(self, count: int) -> list[Alert]: ...
 
 
 class RedisBus:
@@ -78,8 +92,11 @@ class RedisBus:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def check(self, partitions: int) -> None:
-        """BusRefused where this Redis may evict, is too old, or was filled with another number of partitions."""
+    async def check(self, partitions: int, *, read_only: bool = False) -> None:
+        """BusRefused where this Redis may evict, is too old, or was filled with another number of partitions.
+
+        Who writes to the streams settles their number; a reader (`read_only`) only compares.
+        """
         with _retryable():
             server = await self._redis.info("server")
             memory = await self._redis.info("memory")
@@ -93,7 +110,8 @@ class RedisBus:
                 "set `maxmemory-policy noeviction` in redis.conf (or CONFIG SET) and start again"
             )
         with _retryable():
-            await self._redis.set(PARTITIONS_KEY, partitions, nx=True)
+            if not read_only:
+                await self._redis.set(PARTITIONS_KEY, partitions, nx=True)
             stored = int(await self._redis.get(PARTITIONS_KEY) or partitions)
         if stored != partitions:
             raise BusRefused(
@@ -200,6 +218,34 @@ class RedisBus:
                 floor = _text(min(_pair(floor), window))
             return int(await self._redis.xtrim(key, minid=floor, approximate=False))
 
+    async def set_feed_health(self, sessions: Sequence[FeedHealth]) -> None:
+        """Replace what is said of these sessions; others stay as they are."""
+        if sessions:
+            with _retryable():
+                mapping = {health.session: msgspec.json.encode(health) for health in sessions}
+                await self._redis.hset(FEED_HEALTH_KEY, mapping=mapping)
+
+    async def feed_health(self) -> list[FeedHealth]:
+        """Of every session, by name; what cannot be decoded is left out."""
+        with _retryable():
+            found = await self._redis.hgetall(FEED_HEALTH_KEY)
+        return [health for _, text in sorted(found.items()) if (health := _decoded(_FEED_HEALTH, text)) is not None]
+
+    async def add_alerts(self, alerts: Sequence[Alert]) -> None:
+        """Append, in order; the oldest go when there are more than about ALERTS_KEPT."""
+        if alerts:
+            with _retryable():
+                pipeline = self._redis.pipeline(transaction=False)
+                for alert in alerts:
+                    pipeline.xadd(ALERTS_KEY, {"d": msgspec.json.encode(alert)}, maxlen=ALERTS_KEPT, approximate=True)
+                await pipeline.execute()
+
+    async def alerts(self, count: int) -> list[Alert]:
+        """The last `count` entries, newest first; what cannot be decoded is left out."""
+        with _retryable():
+            found = await self._redis.xrevrange(ALERTS_KEY, count=count)
+        return [alert for _, fields in found if (alert := _decoded(_ALERT, fields.get(b"d", b""))) is not None]
+
     async def _floor(self, key: str) -> str | None:
         """The first id that persistence has not acknowledged; None where its group is missing (then nothing may be trimmed)."""
         try:
@@ -213,6 +259,13 @@ class RedisBus:
                     return str(pending["min"].decode())
                 milliseconds, number = _pair(group["last-delivered-id"].decode())
                 return _text((milliseconds, number + 1))
+        return None
+
+
+def _decoded(decoder: "msgspec.json.Decoder[R]", text: bytes) -> R | None:
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

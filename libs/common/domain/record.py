@@ -4,9 +4,11 @@ Fields are only ever appended, with a default: an entry written by an earlier ve
 """
 
 from enum import IntFlag
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(le=2**63 - 1)]  # what SQLite stores; msgpack has larger ones, and such bytes are none of ours
 
 
 class Flag(IntFlag):
@@ -27,14 +29,43 @@ class Tick(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     symbol: str
     provider: str
-    ts: int
-    seq: int
-    recv_ts: int
-    bid: int | None
-    ask: int | None
+    ts: Int64
+    seq: Int64
+    recv_ts: Int64
+    bid: Int64 | None
+    ask: Int64 | None
     bid_size: float | None
     ask_size: float | None
-    flags: int
+    flags: Int64
+
+
+class Trade(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What was dealt (269=2). `side` is the aggressor's, buy or sell; numbered apart from ticks: 0, 1, 2 … per symbol and day."""
+
+    symbol: str
+    provider: str
+    ts: Int64
+    seq: Int64
+    recv_ts: Int64
+    price: Int64
+    size: float | None
+    side: str | None
+    trade_id: str | None
+
+
+Level = tuple[Int64, float | None]  # price in 1e-9, size
+
+
+class Book(msgspec.Struct, array_like=True, frozen=True):
+    """Depth after one message: bids from the highest, asks from the lowest; numbered apart from ticks, as trades are."""
+
+    symbol: str
+    provider: str
+    ts: Int64
+    seq: Int64
+    recv_ts: Int64
+    bids: list[Level]
+    asks: list[Level]
 
 
 GapCause = Literal["gap_fill", "reset", "disconnect", "restart", "stale", "garbled"]
@@ -47,10 +78,10 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
     """
 
     session: str
-    first_seq: int | None
-    last_seq: int | None
-    from_ts: int
-    to_ts: int | None
+    first_seq: Int64 | None
+    last_seq: Int64 | None
+    from_ts: Int64
+    to_ts: Int64 | None
     cause: GapCause
     resolved_by: str | None
 
@@ -61,10 +92,10 @@ class Quarantined(msgspec.Struct, array_like=True, frozen=True):
     `symbol` is empty where none could be read. `number` counts the session's quarantined items, so that two alike stay two.
     """
 
-    recv_ts: int
+    recv_ts: Int64
     session: str
     provider: str
     symbol: str
     reason: str
     raw: bytes
-    number: int
+    number: Int64

@@ -1,11 +1,12 @@
 """A day file as its one writer sees it: batches in, durable rows out, exactly once by identity.
 
-write(batch):  BEGIN ─▶ ticks, gaps, quarantine, account, watermark ─▶ COMMIT (synchronous=FULL: on the disk)
+write(batch):  BEGIN ─▶ ticks, trades, books, gaps, quarantine, account, watermark ─▶ COMMIT (synchronous=FULL: on the disk)
 close_day():   checkpoint ─▶ leave WAL mode ─▶ closed_at ─▶ from now on lifecycle's, never changed in place
 """
 
 import contextlib
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import astuple
+
 from libs.common.domain.errors import Rejected, Retryable
-from libs.common.domain.record import Gap, Quarantined
+from libs.common.domain.record import Book, Gap, Quarantined, Trade
 from libs.common.store.disk import sync_folder
 from libs.common.store.schema import migrate
 from libs.common.telemetry.chaos import point
@@ -25,13 +29,6 @@ PAGE_BYTES = 4096
 WAL_CHECKPOINT_PAGES = 8192  # 32 MiB: hot leaf pages are written back once for many commits
 CONFLICT_REASON = "identity conflict: the same key is stored with other content"
 
-_INSERT_TICK = "INSERT OR IGNORE INTO ticks VALUES (?1, ?3, ?2, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-_SAME_TICK = """SELECT recv_ts IS ?5 AND bid IS ?6 AND ask IS ?7 AND bid_size IS ?8 AND ask_size IS ?9 AND flags IS ?10
-    FROM ticks WHERE symbol_id = ?1 AND ts = ?3 AND provider_id = ?2 AND seq = ?4"""
-_SAME_TICK_IN_CLOSED = """SELECT t.recv_ts IS ?5 AND t.bid IS ?6 AND t.ask IS ?7
-        AND t.bid_size IS ?8 AND t.ask_size IS ?9 AND t.flags IS ?10
-    FROM closed.ticks t JOIN closed.symbols s USING (symbol_id) JOIN closed.providers p USING (provider_id)
-    WHERE s.symbol = ?1 AND t.ts = ?3 AND p.provider = ?2 AND t.seq = ?4"""
 _UPSERT_GAP = """INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (session, cause, from_ts, coalesce(first_seq, -1)) DO UPDATE SET
     last_seq = excluded.last_seq, to_ts = excluded.to_ts, resolved_by = excluded.resolved_by"""
@@ -47,31 +44,69 @@ _SYMBOL_PROVIDER = itemgetter(0, 1)
 _SEQ = itemgetter(3)
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Statements on rows of symbol, provider, ts, seq and the content that the key decides on."""
+
+    name: str
+    insert: str
+    same: str  # 1 or 0 where the key is stored: with this content or with other
+    same_in_closed: str
+
+
+def _table(name: str, *content: str) -> _Table:
+    values = ", ".join(f"?{number}" for number in range(5, 5 + len(content)))
+    same = " AND ".join(f"t.{column} IS ?{number}" for number, column in enumerate(content, 5))
+    return _Table(
+        name,
+        f"INSERT OR IGNORE INTO {name} VALUES (?1, ?3, ?2, ?4, {values})",  # noqa: S608 - names of ours, no values
+        f"SELECT {same} FROM {name} t WHERE symbol_id = ?1 AND ts = ?3 AND provider_id = ?2 AND seq = ?4",  # noqa: S608
+        f"""SELECT {same} FROM closed.{name} t
+            JOIN closed.symbols s USING (symbol_id) JOIN closed.providers p USING (provider_id)
+            WHERE s.symbol = ?1 AND t.ts = ?3 AND p.provider = ?2 AND t.seq = ?4""",  # noqa: S608
+    )
+
+
+_TICKS = _table("ticks", "recv_ts", "bid", "ask", "bid_size", "ask_size", "flags")
+_TRADES = _table("trades", "recv_ts", "price", "size", "side", "trade_id")
+_BOOKS = _table("books", "recv_ts", "bids", "asks")
+
+
 @dataclass(slots=True)
 class Batch:
     """What one commit writes to one day. `redelivered` ticks were certainly sent before: where stored, they are no duplicates."""
 
     ticks: list[Row] = field(default_factory=list)
     redelivered: list[Row] = field(default_factory=list)
+    trades: list[Trade] = field(default_factory=list)
+    books: list[Book] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     watermarks: dict[str, int] = field(default_factory=dict)
 
     @property
     def has_rows(self) -> bool:
-        return bool(self.ticks or self.redelivered or self.gaps or self.quarantined)
+        return bool(self.ticks or self.redelivered or self.trades or self.books or self.gaps or self.quarantined)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch, in ticks."""
+    """What became of a batch: in ticks, and the trades and books stored, which the account does not count."""
 
     stored: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    trades: int = 0
+    books: int = 0
 
     def __add__(self, other: "Written") -> "Written":
-        return Written(self.stored + other.stored, self.duplicates + other.duplicates, self.quarantined + other.quarantined)
+        return Written(
+            self.stored + other.stored,
+            self.duplicates + other.duplicates,
+            self.quarantined + other.quarantined,
+            self.trades + other.trades,
+            self.books + other.books,
+        )
 
 
 class DayFile:
@@ -82,7 +117,7 @@ class DayFile:
 
     def __init__(self, path: Path, *, closed: Path | None = None) -> None:
         self.path = path
-        self._beside_closed = closed is not None
+        self._closed_tables: set[str] = set()  # of the closed file; one of an early version has no trades and no books
         path.parent.mkdir(parents=True, exist_ok=True)
         with _retryable(path):
             uri = f"{path.resolve().as_uri()}?mode=rwc"
@@ -96,6 +131,7 @@ class DayFile:
             migrate(self._connection)
             if closed is not None:
                 self._execute("ATTACH ? AS closed", (f"{closed.resolve().as_uri()}?mode=ro",))
+                self._closed_tables = {name for (name,) in self._execute("SELECT name FROM closed.sqlite_master")}
         sync_folder(path.parent)
         self._symbols: dict[str, int] = dict(self._execute("SELECT symbol, symbol_id FROM symbols"))
         self._providers: dict[str, int] = dict(self._execute("SELECT provider, provider_id FROM providers"))
@@ -132,6 +168,8 @@ class DayFile:
         if stored is None:
             stored, duplicates = self._insert_each(batch.ticks, account, quarantined)
         stored += self._insert_each(batch.redelivered, account, quarantined, redelivered=True)[0]
+        trades = self._insert_uncounted(_TRADES, map(astuple, batch.trades), quarantined)
+        books = self._insert_uncounted(_BOOKS, map(_book_row, batch.books), quarantined)
         for gap in batch.gaps:
             self._execute(
                 _UPSERT_GAP,
@@ -145,14 +183,12 @@ class DayFile:
                 kept += 1
         self._connection.executemany(_ADD_ACCOUNT, ((*key, *line) for key, line in account.items()))
         self._connection.executemany(_SET_WATERMARK, batch.watermarks.items())
-        return Written(stored, duplicates, kept)
+        return Written(stored, duplicates, kept, trades, books)
 
     def _insert_ticks(self, ticks: list[Row], account: dict[tuple[str, str], list[int]]) -> int | None:
         """Insert all; None, with nothing inserted, where one of them is, or may be, already stored."""
         if not ticks:
             return 0
-        if self._beside_closed:
-            return None
         counts = Counter(map(_SYMBOL_PROVIDER, ticks))
         for symbol, provider in counts:
             self._name(symbol, provider)
@@ -161,20 +197,15 @@ class DayFile:
             (symbols[symbol], providers[provider], ts, seq, recv_ts, bid, ask, bid_size, ask_size, flags)
             for symbol, provider, ts, seq, recv_ts, bid, ask, bid_size, ask_size, flags in ticks
         ]
-        self._execute("SAVEPOINT ticks")
-        stored = self._connection.executemany(_INSERT_TICK, rows).rowcount
-        if stored < len(rows):
-            self._execute("ROLLBACK TO ticks")
-            self._execute("RELEASE ticks")
+        if not self._insert_all(_TICKS, rows):
             return None
-        self._execute("RELEASE ticks")
         # a session's numbers rise within a symbol and day, so the last one seen is the highest
         highest = dict(zip(map(_SYMBOL_PROVIDER, ticks), map(_SEQ, ticks), strict=True))
         for (symbol, provider), count in counts.items():
             line = _line(account, provider, symbol)
             line[0] = highest[symbol, provider] + 1
             line[1] += count
-        return stored
+        return len(rows)
 
     def _insert_each(
         self,
@@ -187,23 +218,53 @@ class DayFile:
         """Insert one by one, telling new from known from conflicting; (stored, duplicates)."""
         stored = duplicates = 0
         for tick in ticks:
-            symbol, provider, _ts, seq, recv_ts = tick[:5]
-            self._name(symbol, provider)
-            row = (self._symbols[symbol], self._providers[provider], *tick[2:])
-            line = _line(account, provider, symbol)
-            line[0] = max(line[0], seq + 1)
-            known = self._execute(_SAME_TICK_IN_CLOSED, tick).fetchone() if self._beside_closed else None
-            if known is None and self._execute(_INSERT_TICK, row).rowcount:
+            line = _line(account, tick[1], tick[0])
+            line[0] = max(line[0], tick[3] + 1)
+            new = self._insert_one(_TICKS, tick, quarantined)
+            if new:
                 line[1] += 1
                 stored += 1
-            elif (known or self._execute(_SAME_TICK, row).fetchone()) == (1,):
-                if not redelivered:
-                    line[2] += 1
-                    duplicates += 1
-            else:
-                raw = repr(tick).encode()
-                quarantined.append(Quarantined(recv_ts, provider, provider, symbol, CONFLICT_REASON, raw, -1 - seq))
+            elif new is False and not redelivered:
+                line[2] += 1
+                duplicates += 1
         return stored, duplicates
+
+    def _insert_uncounted(self, table: _Table, rows: Iterable[tuple[Any, ...]], quarantined: list[Quarantined]) -> int:
+        """Insert trades or books; those that were not stored yet."""
+        found = list(rows)
+        if not found:
+            return 0
+        for symbol, provider in set(map(_SYMBOL_PROVIDER, found)):
+            self._name(symbol, provider)
+        if self._insert_all(table, [(self._symbols[row[0]], self._providers[row[1]], *row[2:]) for row in found]):
+            return len(found)
+        return sum(self._insert_one(table, row, quarantined) is True for row in found)
+
+    def _insert_all(self, table: _Table, rows: list[tuple[Any, ...]]) -> bool:
+        """False, with nothing inserted, where one of them is, or may be, already stored."""
+        if table.name in self._closed_tables:
+            return not rows
+        self._execute("SAVEPOINT rows")
+        new = self._connection.executemany(table.insert, rows).rowcount == len(rows)
+        if not new:
+            self._execute("ROLLBACK TO rows")
+        self._execute("RELEASE rows")
+        return new
+
+    def _insert_one(self, table: _Table, row: tuple[Any, ...], quarantined: list[Quarantined]) -> bool | None:
+        """True: new. False: known. None: its key is stored with other content, so it goes to quarantine."""
+        symbol, provider, _ts, _seq, recv_ts = row[:5]
+        self._name(symbol, provider)
+        named = (self._symbols[symbol], self._providers[provider], *row[2:])
+        known = self._execute(table.same_in_closed, row).fetchone() if table.name in self._closed_tables else None
+        if known is None and self._execute(table.insert, named).rowcount:
+            return True
+        if (known or self._execute(table.same, named).fetchone()) == (1,):
+            return False
+        raw = f"{table.name} {row!r}".encode()
+        # the digest tells conflicts of one instant apart: they may be of several symbols, and a trade's of a tick's
+        quarantined.append(Quarantined(recv_ts, provider, provider, symbol, CONFLICT_REASON, raw, -1 - zlib.crc32(raw)))
+        return None
 
     def _name(self, symbol: str, provider: str) -> None:
         if symbol not in self._symbols:
@@ -224,6 +285,11 @@ class DayFile:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _book_row(book: Book) -> tuple[Any, ...]:
+    bids, asks = (msgspec.json.encode(levels).decode() for levels in (book.bids, book.asks))
+    return (*astuple(book)[:5], bids, asks)
 
 
 def is_closed(path: Path) -> bool:

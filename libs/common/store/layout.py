@@ -12,15 +12,15 @@ _DAY_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?(?:\.late)?\.db
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths for one partition's writer; `partitioned` names files `.pNN` where there is more than one partition."""
+    """Paths for one partition's writer; its files are named `.pNN` where there is more than one partition."""
 
     data_dir: Path
     partition: int = 0
-    partitioned: bool = False
+    partitions: int = 1
 
     @property
     def _infix(self) -> str:
-        return f".p{self.partition:02d}" if self.partitioned else ""
+        return f".p{self.partition:02d}" if self.partitions > 1 else ""
 
     def day(self, day: int) -> Path:
         """The open or closed day file."""
@@ -35,9 +35,23 @@ class Layout:
         """Held by the one process that writes this partition."""
         return self.data_dir / "ticks" / "db" / f"writer{self._infix}.lock"
 
+    def partitions_file(self) -> Path:
+        """How many partitions the store is written in."""
+        return self.data_dir / "ticks" / "db" / "partitions"
+
     def own_files(self) -> list[Path]:
         """The day and late files of this partition."""
-        return [path for _, path in self.day_files() if path.name.endswith((f"{self._infix}.db", f"{self._infix}.late.db"))]
+        return [path for day, path in self.day_files() if path in (self.day(day), self.late(day))]
+
+    @staticmethod
+    def partition_of_file(path: Path) -> int | None:
+        """None for a file of the one partition there was."""
+        match = _DAY_FILE.fullmatch(path.name)
+        return int(match[2]) if match and match[2] else None
+
+    @staticmethod
+    def is_late(path: Path) -> bool:
+        return path.name.endswith(".late.db")
 
     def day_files(self) -> list[tuple[int, Path]]:
         """(day, path) of every day and late file of every partition, oldest first."""

@@ -30,6 +30,28 @@ MIGRATIONS = [
                symbol, provider, bid / 1e9, ask / 1e9, bid_size, ask_size, (ask - bid) / 1e9, flags
         FROM ticks JOIN symbols USING (symbol_id) JOIN providers USING (provider_id);
     """,
+    # bids and asks: JSON text [[price in 1e-9, size or null], ...] from the best level on, for sqlite's json_each
+    """
+    CREATE TABLE trades(
+        symbol_id INTEGER NOT NULL, ts INTEGER NOT NULL, provider_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+        recv_ts INTEGER, price INTEGER NOT NULL, size REAL, side TEXT, trade_id TEXT,
+        PRIMARY KEY (symbol_id, ts, provider_id, seq)) WITHOUT ROWID;
+    CREATE TABLE books(
+        symbol_id INTEGER NOT NULL, ts INTEGER NOT NULL, provider_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+        recv_ts INTEGER, bids TEXT NOT NULL, asks TEXT NOT NULL,
+        PRIMARY KEY (symbol_id, ts, provider_id, seq)) WITHOUT ROWID;
+    CREATE VIEW deals(time, symbol, provider, price, size, side, trade_id) AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%S', ts / 1000000000, 'unixepoch') || printf('.%09dZ', ts % 1000000000),
+               symbol, provider, price / 1e9, size, side, trade_id
+        FROM trades JOIN symbols USING (symbol_id) JOIN providers USING (provider_id);
+    CREATE VIEW depth(time, symbol, provider, seq, level, bid_size, bid, ask, ask_size) AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%S', ts / 1000000000, 'unixepoch') || printf('.%09dZ', ts % 1000000000),
+               symbol, provider, seq, deeper.key + 1,
+               json_extract(bids, printf('$[%d][1]', deeper.key)), json_extract(bids, printf('$[%d][0]', deeper.key)) / 1e9,
+               json_extract(asks, printf('$[%d][0]', deeper.key)) / 1e9, json_extract(asks, printf('$[%d][1]', deeper.key))
+        FROM books JOIN symbols USING (symbol_id) JOIN providers USING (provider_id)
+             JOIN json_each(CASE WHEN json_array_length(bids) > json_array_length(asks) THEN bids ELSE asks END) AS deeper;
+    """,
 ]
 SCHEMA_VERSION = len(MIGRATIONS)
 

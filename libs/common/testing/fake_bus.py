@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from libs.common.bus import Backlog, Delivery, Entry
 from libs.common.domain.errors import Retryable
+from libs.common.domain.feed import Alert, FeedHealth
 
 
 @dataclass(slots=True)
@@ -22,14 +23,21 @@ class FakeBus:
         self.refusing = False
         self._streams: dict[int, _Stream] = {}
         self._watermarks: dict[int, dict[str, int]] = {}
+        self._feed_health: dict[str, FeedHealth] = {}
+        self._alerts: list[Alert] = []
 
     def empty(self) -> None:
         self._streams.clear()
         self._watermarks.clear()
+        self._feed_health.clear()
+        self._alerts.clear()
 
-    def _stream(self, partition: int) -> _Stream:
+    def _refuse(self) -> None:
         if self.refusing:
             raise Retryable("the fake bus refuses")
+
+    def _stream(self, partition: int) -> _Stream:
+        self._refuse()
         return self._streams.setdefault(partition, _Stream())
 
     def add_raw(self, partition: int, fields: dict[bytes, bytes]) -> None:
@@ -38,7 +46,8 @@ class FakeBus:
         stream.last += 1
         stream.entries[stream.last] = fields
 
-    async def check(self, partitions: int) -> None:
+    async def check(self, partitions: int, *, read_only: bool = False) -> None:
+        del read_only
         self._stream(partitions - 1)
 
     async def publish(self, entries: Sequence[tuple[int, Entry]]) -> None:
@@ -95,6 +104,22 @@ class FakeBus:
         for number in old:
             del stream.entries[number]
         return len(old)
+
+    async def set_feed_health(self, sessions: Sequence[FeedHealth]) -> None:
+        self._refuse()
+        self._feed_health |= {health.session: health for health in sessions}
+
+    async def feed_health(self) -> list[FeedHealth]:
+        self._refuse()
+        return [health for _, health in sorted(self._feed_health.items())]
+
+    async def add_alerts(self, alerts: Sequence[Alert]) -> None:
+        self._refuse()
+        self._alerts += alerts
+
+    async def alerts(self, count: int) -> list[Alert]:
+        self._refuse()
+        return self._alerts[::-1][:count]
 
     def _joined(self, partition: int) -> _Stream:
         stream = self._stream(partition)

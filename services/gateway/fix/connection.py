@@ -1,7 +1,7 @@
-"""The live end of a session: socket, clock and journal around the fold.
+"""The live end of a session: socket and clock around the recorder.
 
-data_received ─▶ journal ─▶ session ─▶ publisher
-                   │           └▶ what to send ─▶ journal ─▶ socket
+data_received ─▶ recorder: journal, fold, publisher
+                   │           └▶ what to send ─▶ recorder ─▶ socket
                    └ the disk refuses: stop reading, keep the bytes, try again; TCP holds the LP back
 """
 
@@ -11,25 +11,26 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from libs.common.domain.errors import Rejected, Retryable
-from libs.common.domain.moment import NS_PER_US
+import msgspec
+
+from libs.common.domain.feed import FeedHealth, FeedState
+from libs.common.domain.moment import NS_PER_S
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.settings import SettingsError
 from libs.common.telemetry import logger
-from libs.common.telemetry.chaos import point
 from services.gateway.feeds import FixFeed
-from services.gateway.fix.session import Send, Session
+from services.gateway.fix.session import Session
+from services.gateway.fix.state import Fields, Send
 from services.gateway.fix.wire import encode, mask_secrets
-from services.gateway.journal import RECORD_BYTES_MAX, Direction, Journal
-from services.gateway.publisher import Publisher
-from services.gateway.replay import apply_sent
+from services.gateway.journal import RECORD_BYTES_MAX, Direction
+from services.gateway.recorder import DISK_RETRY_S, Recorder, now_ns
+from services.gateway.staleness import Staleness
 
 TIMER_INTERVAL_S = 0.2
 SILENCE_FACTOR = 1.2  # (35) of the heartbeat interval: transmission time is allowed for
-DISK_RETRY_S = 0.5
 WRITE_BUFFER_MAX = 1_000_000  # an LP that does not read what we send is gone
-TIDY_INTERVAL_S = 60.0
-COMPRESS_AFTER_S = 3600.0  # a busy hour is for ticks, not for compressing
+ROUND_TRIP_INTERVAL_S = 60.0  # between two TestRequests that only measure the round trip
+SCHEDULE_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +46,24 @@ class Patience:
     stable_s: float = 10.0  # a session that was established for this long starts its backoff anew
 
 
-def now_ns() -> int:
-    """The wall clock in ns, in whole µs: recv_ts."""
-    return time.time_ns() // NS_PER_US * NS_PER_US
-
-
 class Connection(asyncio.Protocol):
     """One TCP or TLS connection of a session, from connect to close."""
 
     def __init__(
-        self, feed: FixFeed, session: Session, journal: Journal, publisher: Publisher, password: str | None, patience: Patience
+        self, session: Session, recorder: Recorder, staleness: Staleness, password: str | None, patience: Patience
     ) -> None:
-        self._feed = feed
+        self._feed = session.feed
         self._session = session
-        self._journal = journal
-        self._publisher = publisher
+        self._recorder = recorder
+        self._staleness = staleness
         self._password = password
         self._patience = patience
         self._transport: asyncio.Transport | None = None  # None before the connection is made, and when it is lost
         self._unwritten: deque[tuple[int, Direction, bytes]] = deque()  # what the disk refused, in order
-        self._disk_refuses = False
-        self._log = logger().bind(session=feed.name)
-        self._logon_at = self._last_sent = self._last_received = time.monotonic()
-        self._test_request: tuple[str, float] | None = None  # id and when it was sent
+        self._log = logger().bind(session=session.feed.name)
+        self._logon_at = self._asked_at = self._checked_at = self._last_sent = self._last_received = time.monotonic()
+        self._test_request: tuple[str, float] | None = None  # id and when it was sent, because of a silence
+        self._asked = ""  # id of the last TestRequest
         self._logout_at: float | None = None
         self._closing_at: float | None = None
         self._established_at: float | None = None
@@ -105,36 +101,17 @@ class Connection(asyncio.Protocol):
             self._stop_reading()
 
     def _folded(self, recv_ts: int, direction: Direction, data: bytes) -> bool:
-        """Journal first, then the fold, then what it wants to send. False: the disk refuses, and nothing has happened."""
-        if not self._journaled(recv_ts, direction, data):
+        """The record, then what the session wants to send because of it. False: the disk refuses, and nothing has happened."""
+        if not self._recorder.write(recv_ts, direction, data):
             return False
-        point("journaled_not_folded")
         session = self._session
-        if direction is Direction.IN:
-            session.received(data, recv_ts)
-        elif direction is Direction.OPENED:
-            session.opened(recv_ts)
-        elif direction is Direction.CLOSED:
-            session.closed(recv_ts)
-        self._publisher.offer(self._journal.end, session.take())
+        if self._asked and session.last_answer == self._asked:
+            self.heartbeat_rtt_s = time.monotonic() - self._asked_at
+            self._asked = ""
         if session.sends:
             self._send_all()
         if session.disconnect_reason is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.close()
-        return True
-
-    def _journaled(self, recv_ts: int, direction: Direction, data: bytes) -> bool:
-        try:
-            if self._journal.segment_is_full and not self._session.state.held:
-                self._session.state.durable = self._publisher.durable
-                self._journal.begin_segment(self._session.snapshot())
-                point("segment_begun")
-            self._journal.append(recv_ts, direction, data)
-        except Retryable as error:
-            if not self._disk_refuses:
-                self._disk_refuses = True
-                self._log.error("the journal cannot be written; reading stops until it can", error=str(error))
-            return False
         return True
 
     def _stop_reading(self) -> None:
@@ -148,9 +125,6 @@ class Connection(asyncio.Protocol):
             self._unwritten.popleft()
         if self.blocked:
             return
-        if self._disk_refuses:
-            self._disk_refuses = False
-            self._log.info("the journal can be written again")
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
 
@@ -174,7 +148,7 @@ class Connection(asyncio.Protocol):
     def _sent(self, transport: asyncio.Transport, send: Send) -> bool:
         """Encode with the next number, journal it without secrets, then write it. False: the disk refuses."""
         state, feed = self._session.state, self._feed
-        fields = list(send.fields)
+        fields: Fields = list(send.fields)
         if send.msg_type == "A":
             fields += [(553, feed.username)] if feed.username else []
             fields += [(554, self._password)] if self._password else []
@@ -185,10 +159,8 @@ class Connection(asyncio.Protocol):
             now_ns=stamp, poss_dup=send.seq is not None,
         )  # fmt: skip
         kept = mask_secrets(frame)
-        if not self._journaled(stamp, Direction.OUT, kept):
+        if not self._recorder.write(stamp, Direction.OUT, kept):
             return False
-        apply_sent(self._session, kept)
-        self._publisher.offer(self._journal.end, self._session.take())
         transport.write(frame)
         self._last_sent = time.monotonic()
         if send.msg_type == "A":
@@ -213,6 +185,7 @@ class Connection(asyncio.Protocol):
         status, heartbeat_s = self._session.state.status, self._session.state.heartbeat_s
         if status == "established" and self._established_at is None:
             self._established_at = now
+            self._staleness.begin()
         if self._logout_at is not None and now - self._logout_at > self._patience.logout_s:
             self.abandon("no answer to the logout")
         elif self.blocked:
@@ -223,8 +196,23 @@ class Connection(asyncio.Protocol):
             if now - self._last_sent >= heartbeat_s:
                 self._send("0", [])
             self._check_silence(now, heartbeat_s)
+        if status == "established" and now - self._checked_at > SCHEDULE_INTERVAL_S and not self.blocked:
+            self._checked_at = now
+            self._check_clock()
 
-    def _send(self, msg_type: str, fields: list[tuple[int, str | int | bytes]]) -> None:
+    def _check_clock(self) -> None:
+        """(14) The session's stretch may be over; and groups of symbols may have gone stale, or a resend not come."""
+        session, at = self._session, now_ns()
+        schedule = self._feed.schedule
+        if schedule is not None and schedule.began(at) != session.state.session_began:
+            self.log_out("end of session")
+            return
+        groups, state = self._staleness.newly_stale(at), session.state
+        closed = any(not self._feed.is_open(group, at) for group in state.stale)
+        if groups or closed or 0 < state.resend_deadline < at:
+            self._record(at, Direction.CLOCK, msgspec.msgpack.encode(groups))
+
+    def _send(self, msg_type: str, fields: Fields) -> None:
         self._session.sends.append(Send(msg_type, fields))
         self._send_all()
 
@@ -241,18 +229,22 @@ class Connection(asyncio.Protocol):
         return self._established_at is not None and time.monotonic() - self._established_at > self._patience.stable_s
 
     def _check_silence(self, now: float, heartbeat_s: int) -> None:
-        if self._test_request is not None and self._session.last_answer == self._test_request[0]:
-            self.heartbeat_rtt_s = max(0.0, self._last_received - self._test_request[1])
-            self._test_request = None
         silence_s = now - self._last_received
         if silence_s <= heartbeat_s * SILENCE_FACTOR:
             if self._test_request is not None and self._last_received > self._test_request[1]:
                 self._test_request = None  # any message counts as life
+            if now - self._asked_at > ROUND_TRIP_INTERVAL_S:
+                self._ask_for_life(now)
         elif self._test_request is None:
-            self._test_request = (f"TEST-{now_ns()}", now)
-            self._send("1", [(112, self._test_request[0])])
+            self._test_request = self._ask_for_life(now)
         elif now - self._test_request[1] > heartbeat_s * SILENCE_FACTOR:
             self.abandon(f"silent for {silence_s:.0f} s, TestRequest unanswered")
+
+    def _ask_for_life(self, now: float) -> tuple[str, float]:
+        """A TestRequest; its answer also measures the round trip."""
+        asked = self._asked, self._asked_at = f"TEST-{now_ns()}", now
+        self._send("1", [(112, self._asked)])
+        return asked
 
     def abandon(self, reason: str) -> None:
         """Close without the LP's consent."""
@@ -261,14 +253,14 @@ class Connection(asyncio.Protocol):
             self._session.disconnect_reason = reason
             self._transport.abort()
 
-    def log_out(self) -> None:
+    def log_out(self, text: str = "") -> None:
         """(11, 53) End subscriptions and session in order; the LP closes, or the timer does."""
         if self._transport is None or self._transport.is_closing():
             return
         if self._session.state.status == "established":
             self._logout_at = time.monotonic()  # also where the disk does not let us say so
-            self._session.unsubscribe()
-            self._session.logout()
+            self._session.subscriptions.unsubscribe()
+            self._session.logout(text)
             self._send_all()
         elif self._session.state.status != "logging_out":
             self._transport.close()
@@ -278,71 +270,97 @@ class Link:
     """Keeps one session connected until the service stops."""
 
     def __init__(
-        self,
-        feed: FixFeed,
-        session: Session,
-        journal: Journal,
-        publisher: Publisher,
-        *,
-        health: Health,
-        password: str | None,
-        fsync_ms: int,
-        keep_days: float,
-        patience: Patience = Patience(),
+        self, session: Session, recorder: Recorder, *, health: Health, password: str | None, patience: Patience = Patience()
     ) -> None:
+        feed = session.feed
         if password and not password.isprintable():
             raise SettingsError(f"session {feed.name}: the password in {feed.password_env} holds what cannot be sent")
         self.feed = feed
         self.session = session
-        self.journal = journal
-        self.publisher = publisher
+        self.recorder = recorder
         self.connection: Connection | None = None
+        self.retry_at: int | None = None  # ns, of the next attempt to connect
         self._health = health
         self._password = password
-        self._fsync_s = fsync_ms / 1000
-        self._keep_s = keep_days * 86_400
         self._patience = patience
         self._backoff = Backoff(patience.reconnect_first_s, patience.reconnect_cap_s)
+        self._staleness = Staleness(feed, session)
         self._tls = tls_context(feed)
         self._log = logger().bind(session=feed.name)
 
+    @property
+    def ignored_entries(self) -> int:
+        return self.session.market.ignored_entries
+
+    def why_not_ready(self) -> str | None:
+        if self.recorder.refuses:
+            return "the journal cannot be written"
+        status = self.session.state.status
+        if status == "established" or not self.feed.in_session(now_ns()):
+            return None
+        return self.session.alarm or self.session.disconnect_reason or status
+
+    def health(self, at: int) -> FeedHealth:
+        session = self.session
+        state, counts, subscriptions = session.state, session.counts, session.subscriptions
+        return FeedHealth(
+            session=self.feed.name, kind="fix", state=self._state(at), up=state.status == "established", at=at, since=at,
+            alarm=session.alarm, stale=list(state.stale), last_quote_at=state.last_ts or None,
+            next_in=state.next_in, next_out=state.next_out, messages=counts.messages, garbled=counts.garbled,
+            rejects_received=counts.rejects_received, resend_requests=counts.resend_requests,
+            duplicates_dropped=counts.dropped_duplicates,
+            heartbeat_rtt_s=self.connection.heartbeat_rtt_s if self.connection else None,
+            symbols=len(subscriptions.symbols), refused_symbols=dict(subscriptions.refused),
+            open_gaps=len(state.open_gaps) + len(state.stale), retry_at=self.retry_at, alerts=dict(session.alarms),
+        )  # fmt: skip
+
+    def _state(self, at: int) -> FeedState:
+        status = self.session.state.status
+        if status != "closed":
+            return status
+        if not self.feed.in_session(at):
+            return "out_of_schedule"
+        return "logon_rejected" if "logon_rejected" in self.session.alarms else "disconnected"
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Connect, stay, reconnect with backoff; then log out, and publish what is left."""
-        loop_name = f"session {self.feed.name}"
-        drained = asyncio.Event()
-        workers = [
-            asyncio.create_task(self.publisher.run(drained)),
-            asyncio.create_task(self.publisher.watch(drained)),
-            asyncio.create_task(self._sync_journal(drained)),
-            asyncio.create_task(self._tidy_journal(drained)),
-        ]
-        connecting = asyncio.create_task(self._stay_connected(stopping, loop_name))
-        try:
-            await asyncio.wait({connecting, *workers}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.set()
-            await connecting
-        finally:
-            connecting.cancel()  # no-ops, but where the drain took too long
-            if self.connection is not None:
-                self.connection.abandon("the stop took too long")
-            drained.set()
-            await asyncio.gather(*workers)
-            self.journal.close()
-            self._health.end(loop_name)
+        await self.recorder.run(self._stay_connected, stopping)
 
-    async def _stay_connected(self, stopping: asyncio.Event, loop_name: str) -> None:
-        while not stopping.is_set():
+    async def _stay_connected(self, stopping: asyncio.Event) -> None:
+        loop_name = f"session {self.feed.name}"
+        try:
+            while not stopping.is_set():
+                await self._wait_for_schedule(stopping, loop_name)
+                if stopping.is_set():
+                    return
+                self._health.beat(loop_name)
+                self.session.disconnect_reason = None
+                reason = await self._connect_once(stopping, loop_name)
+                if not stopping.is_set():
+                    await self._rest(self.session.disconnect_reason or reason, stopping, loop_name)
+        finally:
+            if self.connection is not None:
+                self.connection.abandon("the stop took too long")  # a no-op, but where it did
+
+    async def _wait_for_schedule(self, stopping: asyncio.Event, loop_name: str) -> None:
+        """(14) Until the session's next stretch begins."""
+        if self.feed.in_session(now_ns()):
+            return
+        self._log.info("out of the session's schedule")
+        while not stopping.is_set() and not self.feed.in_session(now_ns()):
             self._health.beat(loop_name)
-            self.session.disconnect_reason = None
-            reason = await self._connect_once(stopping, loop_name)
-            if not stopping.is_set():
-                reason = self.session.disconnect_reason or reason
-                delay_s = self._backoff.next_s()
-                self._log.warning("disconnected", reason=reason, alarm=self.session.alarm, retry_in_s=round(delay_s, 3))
-                deadline = time.monotonic() + delay_s
-                while not stopping.is_set() and (left_s := deadline - time.monotonic()) > 0:
-                    self._health.beat(loop_name)
-                    await pause(stopping, min(left_s, 5.0))
+            await pause(stopping, SCHEDULE_INTERVAL_S)
+
+    async def _rest(self, reason: str, stopping: asyncio.Event, loop_name: str) -> None:
+        """The pause before the next attempt, longer each time."""
+        delay_s = self._backoff.next_s()
+        self._log.warning("disconnected", reason=reason, alarm=self.session.alarm, retry_in_s=round(delay_s, 3))
+        self.retry_at = now_ns() + int(delay_s * NS_PER_S)
+        deadline = time.monotonic() + delay_s
+        while not stopping.is_set() and (left_s := deadline - time.monotonic()) > 0:
+            self._health.beat(loop_name)
+            await pause(stopping, min(left_s, 5.0))
+        self.retry_at = None
 
     async def _connect_once(self, stopping: asyncio.Event, loop_name: str) -> str:
         """One connection from connect to close; why it ended."""
@@ -351,7 +369,7 @@ class Link:
 
         def protocol() -> Connection:
             nonlocal connection
-            connection = Connection(self.feed, self.session, self.journal, self.publisher, self._password, self._patience)
+            connection = Connection(self.session, self.recorder, self._staleness, self._password, self._patience)
             return connection
 
         server_name = (self.feed.tls_server_name or self.feed.host) if self._tls else None
@@ -380,25 +398,6 @@ class Link:
             connection.retry_disk()
             await asyncio.sleep(DISK_RETRY_S if connection.blocked else 0)
         return str(connection.lost.result())
-
-    async def _sync_journal(self, drained: asyncio.Event) -> None:
-        """Fsync at the promised pace."""
-        while not drained.is_set():
-            await pause(drained, self._fsync_s)
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
-            except Retryable as error:
-                self._log.error("the journal cannot be synced", error=str(error))
-
-    async def _tidy_journal(self, drained: asyncio.Event) -> None:
-        """Compress and delete what is durable and old. It may take minutes: fsync does not wait for it."""
-        loop = asyncio.get_running_loop()
-        while not drained.is_set():
-            await pause(drained, TIDY_INTERVAL_S)
-            try:
-                await loop.run_in_executor(None, self.journal.tidy, self.publisher.durable, self._keep_s, COMPRESS_AFTER_S)
-            except (OSError, Rejected) as error:  # a full disk, or one that reads back something else: the plain segment stays
-                self._log.error("the journal cannot be tidied", error=str(error))
 
 
 def tls_context(feed: FixFeed) -> ssl.SSLContext | None:

@@ -9,93 +9,36 @@ replay wants to send is thrown away, since what was really sent stands in the jo
 checklist in docs/fix.md.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
 import msgspec
 
-from libs.common.bus.entry import TickRow
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S
-from libs.common.domain.record import Flag, Gap, GapCause, Quarantined
+from libs.common.domain.record import GapCause
 from services.gateway.feeds import FixFeed
-from services.gateway.fix.decoder import Decoder, MarketData, decode
+from services.gateway.fix.capture import MARKET_DATA, Capture
+from services.gateway.fix.dictionary import dictionary
 from services.gateway.fix.framer import Framer
-from services.gateway.fix.quotes import QuoteMatcher, Quotes
-from services.gateway.fix.wire import MSG_TYPES_44, Clock, FieldError, Message, parse
-from services.gateway.market.top import SYMBOLS_MAX, UNKNOWN_ENTRY, Market, Refused
+from services.gateway.fix.quotes import Quotes
+from services.gateway.fix.state import Counts, Fields, Send, State
+from services.gateway.fix.subscription import Subscriptions
+from services.gateway.fix.wire import Clock, FieldError, Message, parse
+from services.gateway.journal import Direction, Record
 
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
 RESEND_TIMEOUT_NS = 30 * NS_PER_S  # a gap that is not filled by then is recorded and the session goes on
-RESUBSCRIBE_PAUSE_NS = 60 * NS_PER_S  # between two resubscriptions because of entries we cannot place
-REPLAYED_SKEW_NS = 3600 * NS_PER_S  # quotes this far from SendingTime are history being replayed
 UNSEEN_RANGES_MAX = 100
 RAW_BYTES_MAX = 65_536  # of a garbled piece, in quarantine; the journal has it whole
 
-Status = Literal["closed", "logon_sent", "established", "logging_out", "rejected"]
-
+# (46) of these we check what we use of them: a tag that the standard does not know must not cost a subscription
+_READ_LENIENTLY = MARKET_DATA | {b"A", b"j", b"y", b"d", b"Y", b"b", b"AG", b"AI"}
+_ADMIN = frozenset({b"0", b"1", b"2", b"3", b"4", b"5"})
+_REASON_MAX_42 = 11  # the SessionRejectReasons(373) that FIX 4.2 knows end here
+_ROUTES = {128: 115, 129: 116, 145: 144, 115: 128, 116: 129, 144: 145}  # tag received -> tag of the answer
 _LIVE = frozenset({"established", "logging_out"})
-_RESENT, _ONE_SIDED = int(Flag.RESENT), int(Flag.ONE_SIDED)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A message to send. `seq` None: the next number; a gap fill names its own and is a possible duplicate."""
-
-    msg_type: str
-    fields: list[tuple[int, str | int | bytes]]
-    seq: int | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What the records since the last `take` came to."""
-
-    ticks: list[TickRow] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-
-
-class State(msgspec.Struct):
-    """All that outlives a record: a journal segment begins with it."""
-
-    status: Status = "closed"
-    logged_on: bool = False  # whether this connection ever was established
-    next_in: int = 1
-    next_out: int = 1
-    heartbeat_s: int = 30
-    reset_sent: bool = False
-    held: dict[int, tuple[int, bytes]] = {}  # messages beyond a hole: number -> recv_ts, frame; none is below next_in
-    held_bytes: int = 0
-    resend_deadline: int = 0  # ns; 0 where nothing is asked for
-    asked_to: int = 0  # the last number known to be missing when we asked
-    gap_from: int = 0  # market time when we asked
-    unseen: list[tuple[int, int]] = []  # numbers below next_in that never came; a late resend of them is still taken
-    garbled_until: int = 0  # a missing number up to this one may be something garbled
-    last_sending: int = 0
-    last_ts: int = 0
-    open_gaps: list[Gap] = []  # ends with the next market data
-    quarantine_number: int = 0
-    durable: int = 0  # journal position known to be stored when the segment began
-    rest: bytes = b""
-    waiting_since: int = 0
-    books: list[Any] = []
-
-
-@dataclass(slots=True)
-class Counts:
-    """For metrics; not part of the state."""
-
-    messages: int = 0
-    garbled: int = 0
-    rejects_received: int = 0
-    resend_requests: int = 0
-    dropped_duplicates: int = 0
 
 
 class Session:
-    """`sends` and `disconnect_reason` are for the connection; `take` is for the publisher."""
+    """`sends` and `disconnect_reason` are for the connection, `alarms` for people; `take` is for the publisher."""
 
     def __init__(self, feed: FixFeed) -> None:
         self.feed = feed
@@ -103,76 +46,117 @@ class Session:
         self.counts = Counts()
         self.sends: list[Send] = []
         self.disconnect_reason: str | None = None
-        self.alarm: str | None = None  # why the session needs an operator: refused logon, numbers too low
+        self.alarms: dict[str, str] = {}  # kind -> what an operator has to look at, until the next logon that works
         self.last_answer = ""  # the TestReqID of the last heartbeat that had one
-        self.rejected_requests: dict[str, str] = {}  # symbol -> why the LP refused to quote it
-        self.symbols: list[str] = []  # as the LP spells them, in the order it listed them
-        self._requests: dict[str, str] = {}  # MDReqID -> symbol, of this connection
-        self._unanswered: int | None = None  # MsgSeqNum of the first x or V, until the LP answers one
-        self._connection = ""  # begins every request id of this connection
-        self._request_number = 0
-        self._resubscribed_at = 0
-        self._stale = False  # books were withdrawn: fresh snapshots are to be asked for
+        self.subscriptions = Subscriptions(feed, self.sends)
         self._clock = Clock()
-        listed = None
-        if feed.symbols != "all":
-            upper = {alias.upper(): symbol for alias, symbol in feed.aliases.items()}
-            listed = frozenset(upper.get(symbol.upper(), symbol.upper()) for symbol in feed.symbols)
-        self.market = Market(feed.name, feed.aliases, listed, self._clock)
-        self._decoder = Decoder(feed.begin_string, feed.target_comp_id, feed.sender_comp_id)
-        self._quotes = QuoteMatcher(feed.begin_string, feed.target_comp_id, feed.sender_comp_id)
+        self._dictionary = dictionary(feed.begin_string)
+        self.capture = Capture(feed, self.state, self._clock)
+        self.market = self.capture.market
+        self.group_of = self.capture.group_of
+        self.take = self.capture.take
         self._framer = Framer()
-        self._outcome = Outcome()
         self._tolerance_ns = int(feed.sending_time_tolerance_s * NS_PER_S)
-        self._refused: list[Refused] = []
+
+    @property
+    def alarm(self) -> str | None:
+        return next(iter(self.alarms.values()), None)
+
+    @property
+    def durable(self) -> int:
+        return self.state.durable
+
+    @property
+    def at_rest(self) -> bool:
+        """What is held for a resend is not copied into every segment."""
+        return not self.state.held
 
     # ---- the records of the journal
 
+    def apply(self, record: Record, *, live: bool = False) -> None:
+        if record.direction is Direction.IN:
+            self.received(record.data, record.recv_ts)
+        elif record.direction is Direction.OUT:
+            self._on_own(record.data)
+        elif record.direction is Direction.OPENED:
+            self.opened(record.recv_ts)
+        elif record.direction is Direction.CLOSED:
+            self.closed(record.recv_ts)
+        elif record.direction is Direction.CLOCK:
+            self.waited(msgspec.msgpack.decode(record.data, type=list[str]), record.recv_ts)
+        else:
+            self._restore(record.data)
+        if not live:
+            self.sends.clear()
+
     def opened(self, now: int) -> None:
         """The transport is connected: log on, and nothing else before the answer (1)."""
-        state = self.state
+        state, feed = self.state, self.feed
         if state.status != "closed":
             self._closed("restart", now)
+        self._begin_stretch(now)
         state.status = "logon_sent"
-        state.heartbeat_s = self.feed.heartbeat_s
-        state.reset_sent = self.feed.reset_on_logon
+        state.heartbeat_s = feed.heartbeat_s
+        state.reset_sent = feed.reset_on_logon
         self.disconnect_reason = None
-        self.alarm = None
-        self._connection = str(now // NS_PER_MS)
-        self._unanswered = None
-        self._requests.clear()
-        self._stale = False
-        self.rejected_requests.clear()
+        self.capture.wants_snapshots = False
+        self.subscriptions.connected(str(now // NS_PER_MS))
         if state.reset_sent:
             state.next_out = 1
-        fields: list[tuple[int, str | int | bytes]] = [(98, 0), (108, self.feed.heartbeat_s)]
+        fields: Fields = [(98, 0), (108, feed.heartbeat_s)]
         if state.reset_sent:
             fields.append((141, "Y"))
+        if feed.next_expected_seq_num:  # (10)
+            fields.append((789, 1 if state.reset_sent else state.next_in))
+        if feed.default_appl_ver_id:
+            fields.append((1137, feed.default_appl_ver_id))
         self._send("A", fields)
+
+    def _begin_stretch(self, now: int) -> None:
+        """(14) Numbers begin at 1 with each stretch of the schedule, on both sides, without a word on the wire."""
+        state = self.state
+        began = self.feed.schedule.began(now) if self.feed.schedule else None
+        if began is None or began == state.session_began:
+            return
+        if state.session_began:
+            self._give_up(now, "reset")
+            state.next_in = state.next_out = 1
+            state.unseen, state.garbled_until = [], 0
+        state.session_began = began
 
     def closed(self, now: int) -> None:
         """The transport is gone, whoever ended it (13): numbers stay."""
+        if self.state.status == "logon_sent":  # (7)
+            self.alarms.setdefault("logon_rejected", "the connection ended before the logon was answered")
         if self.state.status != "closed":
             self._closed("disconnect", now)
 
-    def sent(self, msg_type: bytes, seq: int, *, poss_dup: bool) -> None:
-        """A message of ours has been written to the journal."""
+    def _on_own(self, frame: bytes) -> None:
+        """A message of ours, as the journal has it."""
+        message = parse(frame)
+        msg_type, seq = message.get(35) or b"", message.required_number(34)
         if msg_type == b"5" and self.state.status in {"established", "logon_sent"}:
             self.state.status = "logging_out"
-        if not poss_dup:
+        if not message.flag(43):
             self.state.next_out = seq + 1
-        if msg_type in {b"x", b"V"} and self._unanswered is None:
-            self._unanswered = seq
+        self.subscriptions.sent(msg_type, seq)
+
+    def waited(self, stale: list[str], now: int) -> None:
+        """Nothing came: these groups of symbols have gone stale; and a resend may have been waited for long enough."""
+        self.capture.went_stale(stale, now)
+        if 0 < self.state.resend_deadline < now:
+            self._give_up(now)
 
     def received(self, data: bytes, recv_ts: int) -> None:
         """What the socket gave, in order; recv_ts in ns, whole µs."""
-        state, counts, outcome = self.state, self.counts, self._outcome
+        state, counts, capture = self.state, self.counts, self.capture
+        market, ticks = capture.market, capture.outcome.ticks
         tolerance = self._tolerance_ns or 2**62
-        shape = self._quotes.run_shape
+        shape = capture.quotes.run_shape
         if shape is not None and state.status == "established" and not state.held and not state.open_gaps:
             buffer = self._framer.rest + data
             expected = state.next_in
-            position, state.next_in, sending = self.market.apply_run(shape, buffer, expected, recv_ts, tolerance, outcome.ticks)
+            position, state.next_in, sending = market.apply_run(shape, buffer, expected, recv_ts, tolerance, ticks)
             if position:
                 counts.messages += state.next_in - expected
                 state.last_sending = sending
@@ -181,8 +165,8 @@ class Session:
         frames, garbled = self._framer.feed(data, recv_ts)
         if garbled:
             self._on_garbled(garbled, len(frames), recv_ts)
-        match_quotes, match, refused, moment = self._quotes.match, self._decoder.match, self._refused, self._clock.moment
-        apply_quotes, apply = self.market.apply_quotes, self.market.apply
+        match_quotes, match, refused, moment = capture.quotes.match, capture.decoder.match, capture.refused, self._clock.moment
+        apply_quotes, apply = market.apply_quotes, market.apply
         for frame in frames:
             counts.messages += 1
             found = match_quotes(frame) or match(frame)
@@ -202,36 +186,33 @@ class Session:
                     state.next_in += 1
                     state.last_sending = sending
                     if isinstance(found, Quotes):
-                        apply_quotes(found, sending, recv_ts, outcome.ticks, refused)
+                        apply_quotes(found, sending, recv_ts, ticks, refused)
                     else:
-                        apply(found, sending, recv_ts, 0, outcome.ticks, refused)
+                        apply(found, sending, recv_ts, 0, ticks, refused)
                     if refused:
-                        self._quarantine_refused(frame, recv_ts)
+                        capture.quarantine_refused(frame, recv_ts)
                     continue
             self._on_frame(frame, recv_ts)
         if state.resend_deadline and recv_ts > state.resend_deadline:
             self._give_up(recv_ts)
-        if self._stale and not state.resend_deadline:
-            self._resubscribe()
-
-    def take(self) -> Outcome:
-        """What came out since the last call."""
-        if self._outcome.ticks:
-            self.state.last_ts = self._outcome.ticks[-1][2]
-        taken, self._outcome = self._outcome, Outcome()
-        return taken
+        if capture.wants_snapshots and not state.resend_deadline and state.status == "established":
+            capture.wants_snapshots = False
+            self.subscriptions.resubscribe()
+        capture.piece_ended(recv_ts)
 
     # ---- state in a segment
 
-    def snapshot(self) -> bytes:
-        self.state.rest, self.state.waiting_since = self._framer.rest, self._framer.waiting_since
-        self.state.books = self.market.snapshot()
-        return msgspec.msgpack.encode(self.state)
+    def snapshot(self, durable: int) -> bytes:
+        state = self.state
+        state.durable = durable
+        state.rest, state.waiting_since = self._framer.rest, self._framer.waiting_since
+        state.market = self.market.snapshot()
+        return msgspec.msgpack.encode(state)
 
-    def restore(self, snapshot: bytes) -> None:
-        self.state = msgspec.msgpack.decode(snapshot, type=State)
+    def _restore(self, snapshot: bytes) -> None:
+        self.state = self.capture.state = msgspec.msgpack.decode(snapshot, type=State)
         self._framer = Framer(self.state.rest, self.state.waiting_since)
-        self.market.restore(self.state.books)
+        self.market.restore(self.state.market)
 
     # ---- one message
 
@@ -240,11 +221,13 @@ class Session:
         self.counts.garbled += len(garbled)
         self.state.garbled_until = max(self.state.held, default=self.state.next_in) + frames
         for piece in garbled:
-            self._quarantine(recv_ts, "", "garbled: not a FIX frame, or its length or checksum is wrong", piece[:RAW_BYTES_MAX])
+            self.capture.quarantine(
+                recv_ts, "", "garbled: not a FIX frame, or its length or checksum is wrong", piece[:RAW_BYTES_MAX]
+            )
 
     def _on_frame(self, frame: bytes, recv_ts: int) -> None:
         if self.state.status in {"closed", "rejected"}:
-            self._quarantine_market_data(frame, recv_ts, "arrived after the session was given up")
+            self.capture.quarantine_market_data(frame, recv_ts, "arrived after the session was given up")
             return
         try:
             message = parse(frame)
@@ -257,7 +240,7 @@ class Session:
     def _on_unparsable(self, frame: bytes, error: FieldError, recv_ts: int) -> None:
         """A whole frame with a broken field: it uses its number, so it is rejected, kept, and the session goes on."""
         state, seq = self.state, _rough_seq(frame)
-        self._quarantine(recv_ts, "", f"undecodable: {error}", frame)
+        self.capture.quarantine(recv_ts, "", f"undecodable: {error}", frame)
         if state.status == "logon_sent" or seq is None:
             self._refuse_session(f"Invalid message: {error}")
         elif seq == state.next_in:
@@ -273,31 +256,34 @@ class Session:
         feed, state = self.feed, self.state
         msg_type = message.get(35) or b""
         if state.status == "logon_sent" and msg_type not in {b"A", b"5"}:  # (4)
-            self._quarantine_market_data(frame, recv_ts, "arrived before the logon was answered")
+            self.capture.quarantine_market_data(frame, recv_ts, "arrived before the logon was answered")
             self._refuse_session("First message not a logon")
             return False
         if message.get(8) != feed.begin_string.encode():  # (22)
-            self._quarantine_market_data(frame, recv_ts, "wrong BeginString")
+            self.capture.quarantine_market_data(frame, recv_ts, "wrong BeginString")
             self._refuse_session("Incorrect BeginString")
             return False
         try:
             seq = message.required_number(34)
         except FieldError as error:  # (26)
-            self._quarantine_market_data(frame, recv_ts, str(error))
+            self.capture.quarantine_market_data(frame, recv_ts, str(error))
             self._refuse_session(f"MsgSeqNum: {error}")
             return False
+        lacks = None in (message.get(49), message.get(56), message.get(52))
+        if lacks and msg_type not in _READ_LENIENTLY and state.status in _LIVE:
+            return True  # (46) the check of its fields rejects it, when its number is due
         if message.text(49) != feed.target_comp_id or message.text(56) != feed.sender_comp_id:  # (23)
-            self._quarantine_market_data(frame, recv_ts, "wrong CompID")
+            self.capture.quarantine_market_data(frame, recv_ts, "wrong CompID")
             self._refuse_session("CompID problem", reject=(seq, 9, 49 if message.text(49) != feed.target_comp_id else 56))
             return False
         try:
             sending = self._clock.moment(message.get(52) or b"")
         except Rejected:
-            self._quarantine_market_data(frame, recv_ts, "SendingTime is missing or no time")
+            self.capture.quarantine_market_data(frame, recv_ts, "SendingTime is missing or no time")
             self._refuse_session("SendingTime is missing or no time", reject=(seq, 6 if message.get(52) else 1, 52))
             return False
         if self._tolerance_ns and abs(sending - recv_ts) > self._tolerance_ns:  # (24)
-            self._quarantine_market_data(frame, recv_ts, "SendingTime accuracy problem")
+            self.capture.quarantine_market_data(frame, recv_ts, "SendingTime accuracy problem")
             self._refuse_session("SendingTime accuracy problem", reject=(seq, 10, 52))
             return False
         return True
@@ -344,16 +330,21 @@ class Session:
             except Rejected:
                 pass
             self._refuse_session("SendingTime accuracy problem", reject=(seq, 10, 122))
-        self._quarantine_market_data(frame, recv_ts, "OrigSendingTime is missing or after SendingTime")
+        self.capture.quarantine_market_data(frame, recv_ts, "OrigSendingTime is missing or after SendingTime")
         return False
 
     def _process(self, message: Message, frame: bytes, seq: int, recv_ts: int) -> None:
         """A message whose number is due, or was missing."""
         msg_type = message.get(35) or b""
         try:
+            if msg_type not in _READ_LENIENTLY:
+                self._dictionary.check(message, accept_user_defined=msg_type in _ADMIN)
             match msg_type:
-                case b"W" | b"X":
-                    self._on_market_data(message, frame, recv_ts)
+                case b"W" | b"X" | b"S" | b"i" | b"Z":
+                    self.subscriptions.answered()
+                    self.capture.keep(message, frame, recv_ts, self.subscriptions.symbol_of(message.text(131), message.text(302)))
+                    if msg_type == b"i" and message.get(301) in {b"1", b"2"}:
+                        self._send("b", [(117, message.get(117) or b"0"), (297, 0)])
                 case b"0":
                     if message.get(112):
                         self.last_answer = message.text(112)
@@ -363,31 +354,35 @@ class Session:
                     self._send("0", [(112, message.get(112) or b"")])
                 case b"2":
                     self._on_resend_request(message)
-                case b"3" | b"j":  # (44)
-                    self.counts.rejects_received += 1
-                    self.alarm = f"LP rejected our message {message.text(45)}: {message.text(58)}"
+                case b"3" | b"j":
+                    self._on_rejected(message)
                 case b"4":
                     if message.required_number(36) <= seq:
                         raise FieldError(f"Attempt to lower sequence number, invalid value NewSeqNo={message.text(36)}", 36, 5)
                 case b"5":
                     self._on_logout(message)
                 case b"Y":  # (49)
-                    self.alarm = f"LP refused market data: 281={message.text(281)} {message.text(58)}".strip()
-                    if symbol := self._requests.get(message.text(262)):
-                        self.rejected_requests[symbol] = self.alarm
-                case b"y":
-                    self._on_security_list(message)
+                    self._on_refused(message.text(262), f"281={message.text(281)} {message.text(58)}", message)
+                case b"AG":
+                    self._on_refused(message.text(131), f"658={message.text(658)} {message.text(58)}", message)
+                case b"b" | b"AI" if message.get(297) in {b"5", b"9"}:  # rejected, not found
+                    self._on_refused(message.text(131), f"297={message.text(297)} {message.text(58)}", message)
+                case b"b" | b"AI":
+                    pass
+                case b"y" | b"d":
+                    self._on_list(message)
                 case b"A":
                     pass
-                case _ if msg_type in MSG_TYPES_44:  # (25)
-                    self._send("j", [(45, seq), (372, message.text(35)), (380, 3), (58, "Unsupported message type")])
+                case _ if msg_type in self._dictionary.message_types:  # (25)
+                    text = "Unsupported message type"
+                    self._send("j", [*_route_back(message), (45, seq), (372, message.text(35)), (380, 3), (58, text)])
                 case _:
                     raise FieldError("Invalid MsgType", 35, 11)
         except FieldError as error:
-            if msg_type in {b"W", b"X"}:
-                self._quarantine(recv_ts, "", f"undecodable: {error}", frame)
+            if msg_type in MARKET_DATA:
+                self.capture.quarantine(recv_ts, "", f"undecodable: {error}", frame)
             else:
-                self._reject(seq, error.reason, error.tag, str(error))
+                self._reject(seq, error.reason, error.tag, str(error), message)
 
     def _take_what_is_due(self, recv_ts: int) -> None:
         """next_in has moved: process what is held, as far as it goes without a hole."""
@@ -400,6 +395,8 @@ class Session:
             self._ask(min(state.held), recv_ts)
         elif state.resend_deadline:  # a long resend may take as long as it moves
             state.resend_deadline = recv_ts + RESEND_TIMEOUT_NS
+            if state.chunk_to and state.next_in > state.chunk_to and state.status in _LIVE:
+                self._ask_for_chunk()
 
     def _take_held(self) -> None:
         """Process the message of number next_in. Of a connection that has ended, only market data counts."""
@@ -409,7 +406,7 @@ class Session:
         state.held_bytes -= len(frame)
         if frame:
             message = parse(frame)
-            counts = state.status in _LIVE or message.get(35) in {b"W", b"X"}
+            counts = state.status in _LIVE or message.get(35) in MARKET_DATA
             if counts and self._poss_dup_accepted(message, frame, seq, recv_ts):
                 self._process(message, frame, seq, recv_ts)
         state.next_in = seq + 1
@@ -422,17 +419,25 @@ class Session:
             self.state.held[seq] = recv_ts, frame
             self.state.held_bytes += len(frame)
 
-    def _ask(self, seq: int, recv_ts: int) -> None:
+    def _ask(self, seq: int, recv_ts: int, *, comes_by_itself: bool = False) -> None:
         """(16, 32, 38) Ask for what is missing before `seq`, unless that has been asked for."""
         state = self.state
         if not state.resend_deadline or state.next_in > state.asked_to:
             state.resend_deadline = recv_ts + RESEND_TIMEOUT_NS
             state.asked_to = seq - 1
-            state.gap_from = self._market_time(min, recv_ts)
-            self.counts.resend_requests += 1
-            self._send("2", [(7, state.next_in), (16, 0)])
+            state.gap_from = self.capture.market_time(min, recv_ts)
+            state.chunk_to = 0
+            if not comes_by_itself:
+                self._ask_for_chunk()
         elif state.held_bytes > HELD_BYTES_MAX:
             self._give_up(recv_ts)
+
+    def _ask_for_chunk(self) -> None:
+        """(17) A ResendRequest for what is missing, or for as much of it as is configured."""
+        state, chunk = self.state, self.feed.resend_chunk
+        state.chunk_to = min(state.next_in + chunk - 1, state.asked_to) if chunk else 0
+        self.counts.resend_requests += 1
+        self._send("2", [(7, state.next_in), (16, state.chunk_to)])
 
     def _give_up(self, recv_ts: int, cause: GapCause | None = None) -> None:
         """What is missing will not come: record it, and go on with what is held."""
@@ -454,10 +459,9 @@ class Session:
         """The books may have missed something: no side is known any more (51)."""
         state = self.state
         state.unseen = [*state.unseen, (first, last)][-UNSEEN_RANGES_MAX:]
-        from_ts = state.gap_from if state.resend_deadline else self._market_time(min, recv_ts)
-        self._open_gap(cause or ("garbled" if first <= state.garbled_until else "gap_fill"), first, last, from_ts)
-        self.market.withdraw_all()
-        self._stale = True
+        from_ts = state.gap_from if state.resend_deadline else self.capture.market_time(min, recv_ts)
+        self.capture.open_gap(cause or ("garbled" if first <= state.garbled_until else "gap_fill"), from_ts, first, last)
+        self.capture.withdraw()
 
     # ---- kinds of messages
 
@@ -467,9 +471,12 @@ class Session:
         try:
             heartbeat_s = message.required_number(108)
             if heartbeat_s < 0:
-                raise FieldError("Negative heartbeat interval", 108, 5)
+                raise FieldError("Value is incorrect (out of range) for this tag", 108, 5)
+            if self.feed.default_appl_ver_id and message.get(1137) is None:  # (6)
+                raise FieldError("Required tag missing", 1137, 1)
+            expected_by_lp = message.number(789) if self.feed.next_expected_seq_num else None
         except FieldError as error:  # (5)
-            self._refuse_session(f"Invalid logon: {error}", reject=(seq, error.reason, 108))
+            self._refuse_session(f"Invalid logon: {error}", reject=(seq, error.reason, error.tag))
             return
         if in_session and reset and seq == state.next_in == 2:  # QuickFIX answers our answer
             state.next_in = 3
@@ -489,27 +496,36 @@ class Session:
             return
         if reset and not state.reset_sent:
             state.next_out = 2
+        if expected_by_lp is not None and not self._lp_expects(expected_by_lp):
+            return
         state.status, state.logged_on = "established", True
+        self.alarms.clear()
         if seq > state.next_in:  # (2) the logon itself counts; what came before it is asked for
             self._hold(seq, recv_ts, b"")
-            self._ask(seq, recv_ts)
+            self._ask(seq, recv_ts, comes_by_itself=expected_by_lp is not None)
         elif seq == state.next_in:
             state.next_in += 1
-        self.symbols = []
-        if self.feed.symbols == "all":
-            self._send("x", [(320, self._new_id()), (559, 4)])
-        else:
-            self._subscribe(list(self.feed.symbols))
+        self.subscriptions.begin()
+
+    def _lp_expects(self, number: int) -> bool:
+        """(10) The LP's NextExpectedMsgSeqNum: what it has not seen is filled over our logon, unasked."""
+        next_out = self.state.next_out
+        if number > next_out:
+            self._refuse_session(f"NextExpectedMsgSeqNum(789) is too high, expecting {next_out} but received {number}")
+            return False
+        if 0 < number < next_out:
+            self._send("4", [(123, "Y"), (36, next_out)], number)
+        return True
 
     def _answer_reset(self, recv_ts: int) -> None:
         """(9) The LP resets both directions in mid-session: our logon is number 1, and nothing waits to be sent before it."""
-        state = self.state
-        self._open_gap("reset", None, None, self._market_time(min, recv_ts))
-        self.market.withdraw_all()
-        self._stale = True
+        state, feed = self.state, self.feed
+        self.capture.open_gap("reset", self.capture.market_time(min, recv_ts))
+        self.capture.withdraw()
         state.next_in, state.next_out = 2, 1
         self.sends.clear()
-        self._send("A", [(98, 0), (108, state.heartbeat_s), (141, "Y")])
+        version: Fields = [(1137, feed.default_appl_ver_id)] if feed.default_appl_ver_id else []
+        self._send("A", [(98, 0), (108, state.heartbeat_s), (141, "Y"), *version])
 
     def _on_reset(self, message: Message, seq: int, recv_ts: int) -> None:
         """(41) SequenceReset-Reset: its own number does not matter."""
@@ -527,7 +543,7 @@ class Session:
 
     def _on_too_low(self, message: Message, frame: bytes, seq: int, recv_ts: int) -> None:
         if not message.flag(43):  # (18, 39)
-            self._quarantine_market_data(frame, recv_ts, "sequence number was seen before")
+            self.capture.quarantine_market_data(frame, recv_ts, "sequence number was seen before")
             self._too_low(seq)
         elif message.get(35) != b"4" and self._poss_dup_accepted(message, frame, seq, recv_ts):  # (19)
             unseen = next(((first, last) for first, last in self.state.unseen if first <= seq <= last), None)
@@ -552,12 +568,8 @@ class Session:
             return
         fill = Send("4", [(123, "Y"), (36, last + 1)], first)
         self.sends.insert(sum(send.seq is not None for send in self.sends), fill)  # before what has no number yet
-        if self._unanswered is not None and self._unanswered <= last and self.state.status == "established":
-            self._unanswered = None
-            if self.feed.symbols == "all" and not self.symbols:
-                self._send("x", [(320, self._new_id()), (559, 4)])
-            else:
-                self._resubscribe()
+        if self.state.status == "established":
+            self.subscriptions.missed(last)
 
     def _on_logout(self, message: Message) -> None:
         """(11, 12) Answer; the acceptor closes."""
@@ -565,76 +577,33 @@ class Session:
             self.disconnect_reason = "logged out"
             return
         if self.state.status == "logon_sent":  # (7)
-            self.alarm = f"logon rejected: {message.text(58)}"
+            self.alarms["logon_rejected"] = self.disconnect_reason = f"logon rejected: {message.text(58)}"
             self.state.status = "rejected"
-            self.disconnect_reason = self.alarm
             return
-        self.alarm = f"LP logged out: {message.text(58)}" if message.get(58) else None
+        if message.get(58):
+            self.alarms["logged_out"] = f"LP logged out: {message.text(58)}"
         self._send("5", [])
 
-    def _on_security_list(self, message: Message) -> None:
-        self._unanswered = None
-        if message.get(560) not in {None, b"0"}:
-            self.alarm = f"LP refused the security list: 560={message.text(560)} {message.text(58)}"
-        self._subscribe([value.decode("utf-8", "replace") for tag, value in message.fields if tag == 55])
+    def _on_rejected(self, message: Message) -> None:
+        """(44) Reject, BusinessMessageReject."""
+        self.counts.rejects_received += 1
+        what = f"LP rejected our message {message.text(45)} ({message.text(372)}): {message.text(58)}"
+        if self.subscriptions.rejected(message.text(372)):
+            self.subscriptions.no_list(message.text(58))
+            self.alarms["no_list"] = self.subscriptions.list_refused or ""
+        else:
+            self.alarms["lp_rejects"] = what
 
-    def _on_market_data(self, message: Message, frame: bytes, recv_ts: int) -> None:
-        found: MarketData = decode(message)
-        self._unanswered = None
-        self._decoder.learn(message)
-        self._quotes.learn(message)
-        state = self.state
-        sending = self._clock.moment(found.sending_time)
-        marks = _RESENT if message.flag(43) or message.flag(97) else 0
-        before = len(self._outcome.ticks)
-        self.market.apply(found, sending, recv_ts, marks, self._outcome.ticks, self._refused)
-        if self._refused:
-            self._quarantine_refused(frame, recv_ts)
-        state.last_sending = sending
-        ticks = self._outcome.ticks[before:]
-        if state.open_gaps and not marks and any(found.snapshot or not tick[9] & _ONE_SIDED for tick in ticks):
-            until = self._market_time(max, recv_ts)
-            for gap in state.open_gaps:
-                resolved = msgspec.structs.replace(gap, to_ts=max(until, gap.from_ts), resolved_by="snapshot")
-                self._outcome.gaps.append(resolved)
-            state.open_gaps = []
+    def _on_refused(self, request: str, why: str, message: Message) -> None:
+        self.alarms["symbols_refused"] = f"LP refused market data of {message.text(55) or request}: {why}".strip()
+        self.subscriptions.refuse(request, message.text(55), why.strip())
 
-    # ---- what we ask for
+    def _on_list(self, message: Message) -> None:
+        self.subscriptions.listed(message)
+        if self.subscriptions.list_refused:
+            self.alarms["no_list"] = self.subscriptions.list_refused
 
-    def _subscribe(self, symbols: list[str]) -> None:
-        """One request a symbol, so that a refusal (Y) names it; each under an id never used before (50)."""
-        for symbol in symbols:
-            if not (symbol.isprintable() and symbol.isascii()):
-                self.rejected_requests[symbol] = "cannot be asked for: not printable ASCII"
-            elif symbol not in self.symbols and len(self.symbols) < SYMBOLS_MAX:
-                self.symbols.append(symbol)
-                self._request(symbol)
-
-    def _resubscribe(self) -> None:
-        """(51) Fresh snapshots for all: end the old requests, make new ones."""
-        self._stale = False
-        if self.state.status != "established":
-            return
-        self.unsubscribe()
-        for symbol in self.symbols:
-            if symbol not in self.rejected_requests:
-                self._request(symbol)
-
-    def unsubscribe(self) -> None:
-        """(53) End every request that stands."""
-        for request, symbol in self._requests.items():
-            if symbol not in self.rejected_requests:
-                self._send("V", _market_data_request(request, "2", symbol))
-        self._requests.clear()
-
-    def _request(self, symbol: str) -> None:
-        request = self._new_id()
-        self._requests[request] = symbol
-        self._send("V", _market_data_request(request, "1", symbol))
-
-    def _new_id(self) -> str:
-        self._request_number += 1
-        return f"{self._connection}-{self._request_number}"
+    # ---- what we say
 
     def logout(self, text: str = "") -> None:
         """(11) End the session in order."""
@@ -643,44 +612,30 @@ class Session:
     # ---- what goes wrong
 
     def _too_low(self, seq: int) -> None:
-        self._refuse_session(f"MsgSeqNum too low, expecting {self.state.next_in} but received {seq}")
+        self._refuse_session(f"MsgSeqNum too low, expecting {self.state.next_in} but received {seq}", kind="sequence")
 
-    def _refuse_session(self, text: str, reject: tuple[int, int, int] | None = None) -> None:
+    def _refuse_session(self, text: str, reject: tuple[int, int, int | None] | None = None, kind: str = "protocol") -> None:
         """Logout with the reason and end the connection: nothing more of it counts. An operator has to look."""
         if reject is not None:
             seq, reason, tag = reject
             self._reject(seq, reason, tag, text)
         self._send("5", [(58, text)])
-        self.alarm = text
+        self.alarms[kind] = text
         self.disconnect_reason = text
         self.state.status = "rejected"
 
-    def _reject(self, seq: int, reason: int, tag: int | None, text: str) -> None:
-        fields: list[tuple[int, str | int | bytes]] = [(45, seq)]
+    def _reject(self, seq: int, reason: int, tag: int | None, text: str, message: Message | None = None) -> None:
+        fields: Fields = [*_route_back(message), (45, seq)] if message else [(45, seq)]
         if tag is not None:
             fields.append((371, tag))
-        self._send("3", [*fields, (373, reason), (58, _printable(text))])
+        if message and message.get(35):
+            fields.append((372, message.get(35) or b""))
+        if reason <= _REASON_MAX_42 or self.feed.begin_string != "FIX.4.2":
+            fields.append((373, reason))
+        self._send("3", [*fields, (58, _printable(text))])
 
-    def _send(self, msg_type: str, fields: list[tuple[int, str | int | bytes]], seq: int | None = None) -> None:
+    def _send(self, msg_type: str, fields: Fields, seq: int | None = None) -> None:
         self.sends.append(Send(msg_type, fields, seq))
-
-    def _quarantine(self, recv_ts: int, symbol: str, reason: str, raw: bytes) -> None:
-        self.state.quarantine_number += 1
-        name = self.feed.name
-        self._outcome.quarantined.append(Quarantined(recv_ts, name, name, symbol, reason, raw, self.state.quarantine_number))
-
-    def _quarantine_refused(self, frame: bytes, recv_ts: int) -> None:
-        for item in self._refused:
-            self._quarantine(recv_ts, item.symbol, item.reason, frame)
-        unknown_entry = UNKNOWN_ENTRY in self._refused
-        self._refused.clear()
-        if unknown_entry and recv_ts - self._resubscribed_at > RESUBSCRIBE_PAUSE_NS:  # (52)
-            self._resubscribed_at = recv_ts
-            self._stale = True
-
-    def _quarantine_market_data(self, frame: bytes, recv_ts: int, reason: str) -> None:
-        if b"\x0135=W\x01" in frame or b"\x0135=X\x01" in frame:
-            self._quarantine(recv_ts, "", reason, frame)
 
     # ---- gaps
 
@@ -690,41 +645,19 @@ class Session:
         for frame in frames:  # what stood behind a message that is longer than it came
             self._on_frame(frame, now)
         for piece in cut:  # (31)
-            self._quarantine(now, "", "cut by the end of the connection", piece[:RAW_BYTES_MAX])
+            self.capture.quarantine(now, "", "cut by the end of the connection", piece[:RAW_BYTES_MAX])
         state.status = "closed"
-        recorded = any(gap.cause in {"disconnect", "restart"} for gap in state.open_gaps)
         if self.feed.reset_on_logon:
             self._give_up(now, cause)
-        if state.logged_on and not recorded:
-            self._open_gap(cause, state.next_in, None, self._market_time(min, now))
-        self.market.withdraw_all()
+        self.capture.disconnected(cause, now)
         state.logged_on = False
         state.resend_deadline = 0
         self.sends.clear()
 
-    def _open_gap(self, cause: GapCause, first: int | None, last: int | None, from_ts: int) -> None:
-        gap = Gap(self.feed.name, first, last, from_ts, None, cause, None)
-        self.state.open_gaps.append(gap)
-        self._outcome.gaps.append(gap)
 
-    def _market_time(self, choose: Callable[[int, int], int], recv_ts: int) -> int:
-        """The feed's own now: SendingTime and the last event time where they agree, event time alone in a replay of history.
-
-        Before the first quote it is ours.
-        """
-        ticks = self._outcome.ticks
-        if ticks:
-            self.state.last_ts = ticks[-1][2]
-        sending, ts = self.state.last_sending, self.state.last_ts
-        if not ts or abs(sending - ts) > REPLAYED_SKEW_NS:
-            return ts or sending or recv_ts
-        return choose(sending, ts)
-
-
-def _market_data_request(request: str, kind: str, symbol: str) -> list[tuple[int, str | int | bytes]]:
-    """Top of book, incremental, bid and offer, one symbol."""
-    fields: list[tuple[int, str | int | bytes]] = [(262, request), (263, kind), (264, 1), (265, 1)]
-    return [*fields, (267, 2), (269, 0), (269, 1), (146, 1), (55, symbol)]
+def _route_back(message: Message) -> Fields:
+    """The routing header of an answer: who sent on behalf of whom, and to whom, the other way round."""
+    return [(back, value) for tag, back in _ROUTES.items() if (value := message.get(tag)) is not None]
 
 
 def _gap_filled_to(message: Message, msg_type: bytes, seq: int) -> int | None:

@@ -15,18 +15,12 @@ from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, day_number
 SOH = b"\x01"
 SECRET = re.compile(rb"(?<=\x01)(553|554|925)=[^\x01]*")
 
-# length field -> its data field, whose value may contain SOH (FIX 4.4, volume 1, "data" datatype)
+# length field -> its data field, whose value may contain SOH (FIX 4.4 and FIXT.1.1, volume 1, "data" datatype)
 DATA_FIELDS = {90: 91, 93: 89, 95: 96, 212: 213, 348: 349, 350: 351, 352: 353, 354: 355, 356: 357, 358: 359, 360: 361,
-               362: 363, 364: 365, 445: 446, 618: 619, 621: 622}  # fmt: skip
+               362: 363, 364: 365, 445: 446, 618: 619, 621: 622, 1401: 1402, 1403: 1404}  # fmt: skip
 _LENGTH_FIELD = re.compile(rb"\x01(?:" + b"|".join(b"%d" % tag for tag in DATA_FIELDS) + rb")=")
 
-# FIX 4.4, volume 1 and 2: every message type there is
-MSG_TYPES_44 = frozenset(
-    [bytes([letter]) for letter in b"0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghijklmnopqrstuvwxyz"]
-    + [b"A%c" % letter for letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-    + [b"B%c" % letter for letter in b"ABCDEFGH"]
-)
-
+_NOT_A_TAG = re.compile(rb"0|-[0-9]{1,8}")  # a number all the same: a Reject can name it
 _MOMENT_TEXT_MAX = 30
 _MEMO_MAX = 20_000
 _SECONDS_MAX = 2**63 // NS_PER_S - 1  # on either side of 1970, so that a ts fits an int64 of ns
@@ -85,9 +79,10 @@ def parse(frame: bytes) -> Message:
     for part in parts:
         tag, separator, value = part.partition(b"=")
         if not separator or not tag.isdigit() or tag.startswith(b"0") or len(tag) > 9:
-            raise FieldError(f"{part[:40]!r} is not a tag and a value", None, 0)
+            number = int(tag) if separator and _NOT_A_TAG.fullmatch(tag) else None
+            raise FieldError(f"Invalid tag number: {part[:40]!r}", number, 0)
         if not value:
-            raise FieldError(f"field {int(tag)} is empty", int(tag), 4)
+            raise FieldError("Tag specified without a value", int(tag), 4)
         fields.append((int(tag), value))
     return Message(fields)
 

@@ -5,7 +5,7 @@ shown as if it still stood. What cannot be a tick becomes a quarantine item; not
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from libs.common.domain.moment import NS_PER_DAY, NS_PER_S
 from libs.common.domain.price import PRICE_MAX, parse_price
 from libs.common.domain.record import Flag
 from libs.common.domain.symbol import normalise_symbol
-from services.gateway.fix.decoder import MarketData
+from services.gateway.fix.decoder import Entry, MarketData
 from services.gateway.fix.framer import EXACT_BYTES
 from services.gateway.fix.quotes import Quotes, RunShape, as_market_data
 from services.gateway.fix.wire import Clock
@@ -32,11 +32,23 @@ SYMBOLS_MAX = 20_000  # an LP that invents symbols must not fill the memory
 _CROSSED, _LOCKED, _SPIKE = int(Flag.CROSSED), int(Flag.LOCKED), int(Flag.SPIKE)
 _LATE, _OUT_OF_ORDER, _ONE_SIDED = int(Flag.LATE), int(Flag.OUT_OF_ORDER), int(Flag.ONE_SIDED)
 _DELETE = b"2"
+_BOOK_SIDES = frozenset({b"0", b"1"})  # MDEntryType(269): bid, offer
 _STATES_A_SIDE = frozenset({None, b"0", b"1"})  # MDUpdateAction(279): a W has none; new, change
-_NEVER = -(2**63)
+NEVER = -(2**63)
 
 
-class Book(msgspec.Struct, eq=False, gc=False):
+def turned(day: int, seq: int, other_days: dict[int, int], to: int) -> tuple[int, int, dict[int, int]]:
+    """(day, seq, other_days) of a numbering that goes on in the day `to`; a day that is not remembered begins at 0."""
+    days = dict(other_days)
+    if seq:
+        days[day] = seq
+    seq = days.pop(to, 0)
+    if len(days) > DAYS_KEPT:
+        days = dict(sorted(days.items())[-DAYS_KEPT:])
+    return to, seq, days
+
+
+class Top(msgspec.Struct, eq=False, gc=False):
     """The top of one symbol's book and where its numbering stands."""
 
     symbol: str
@@ -48,14 +60,23 @@ class Book(msgspec.Struct, eq=False, gc=False):
     ask_id: bytes | None = None
     last_bid: int | None = None  # of the last tick, for the spike flag
     last_ask: int | None = None
-    last_ts: int = _NEVER
+    last_ts: int = NEVER
     day: int = -(2**31)  # the day `seq` counts in
     seq: int = 0
     other_days: dict[int, int] = {}
+    beyond: list[Any] | None = None  # what a session with depth keeps, in a snapshot: the top alone carries it through
 
     def withdraw(self) -> None:
         """Make both sides unknown."""
         self.bid = self.ask = self.bid_size = self.ask_size = self.bid_id = self.ask_id = None
+
+    @property
+    def sides(self) -> Any:
+        """What stands, for `put_back`."""
+        return self.bid, self.ask, self.bid_size, self.ask_size, self.bid_id, self.ask_id
+
+    def put_back(self, sides: Any) -> None:
+        self.bid, self.ask, self.bid_size, self.ask_size, self.bid_id, self.ask_id = sides
 
     def side_of(self, entry_id: bytes | None) -> bytes | None:
         """The MDEntryType(269) of a standing entry; None where there is none of that id."""
@@ -65,13 +86,7 @@ class Book(msgspec.Struct, eq=False, gc=False):
 
     def turn_to(self, day: int) -> None:
         """Go on numbering in another day."""
-        days = dict(self.other_days)
-        if self.seq:
-            days[self.day] = self.seq
-        self.day, self.seq = day, days.pop(day, 0)
-        if len(days) > DAYS_KEPT:
-            days = dict(sorted(days.items())[-DAYS_KEPT:])
-        self.other_days = days
+        self.day, self.seq, self.other_days = turned(self.day, self.seq, self.other_days, day)
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -81,11 +96,12 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+IN_THE_FUTURE = "time is more than an hour in the future"
 UNKNOWN_ENTRY = Refused("", "entry names neither a symbol nor a known entry")
 
 
 class Market:
-    """One session's books. A function of the messages given to it: replay gives the same ticks, numbers and flags."""
+    """One session's tops of book. A function of the messages given to it: replay gives the same ticks, numbers and flags."""
 
     def __init__(self, provider: str, aliases: dict[str, str], listed: frozenset[str] | None, clock: Clock) -> None:
         self._provider = provider
@@ -93,8 +109,8 @@ class Market:
         self._listed = listed  # canonical symbols where the list is closed, None where any symbol may come
         self._clock = clock
         self._moments = clock.moments
-        self._by_text: dict[bytes, Book] = {}
-        self.books: dict[str, Book] = {}
+        self._by_text: dict[bytes, Top] = {}
+        self.books: dict[str, Top] = {}
         self._prices: dict[bytes, int] = {}
         self._sizes: dict[bytes, float] = {}
         self.ignored_entries = 0  # types other than bid and offer
@@ -112,32 +128,34 @@ class Market:
     @contextmanager
     def past(self) -> Iterator[None]:
         """What is applied meanwhile came too late: it becomes ticks, and the books stay what they are."""
-        standing = {
-            book: (book.bid, book.ask, book.bid_size, book.ask_size, book.bid_id, book.ask_id) for book in self.books.values()
-        }
+        standing = {book: book.sides for book in self.books.values()}
         self.withdraw_all()
         yield
         self.withdraw_all()
         for book, sides in standing.items():
-            book.bid, book.ask, book.bid_size, book.ask_size, book.bid_id, book.ask_id = sides
+            book.put_back(sides)
 
     def apply(
         self, message: MarketData, sending_ns: int, recv_ts: int, marks: int, ticks: list[TickRow], refused: list[Refused]
     ) -> None:
         """Append what the message says to `ticks` and `refused`. sending_ns, recv_ts in ns; marks: flags every tick gets."""
         by_text, prices, sizes = self._by_text, self._prices, self._sizes
-        changed: dict[Book, int] = {}
-        bad: dict[Book, str] = {}
-        whose: Book | Refused = UNKNOWN_ENTRY  # of the entry before
+        changed: dict[Top, int] = {}
+        bad: dict[Top, str] = {}
+        whose: Top | Refused = UNKNOWN_ENTRY  # of the entry before
+        entries = message.entries
         if message.snapshot:
-            whose = self._begin_snapshot(message.symbol)
-            if isinstance(whose, Book):
-                changed[whose] = _NEVER
+            whose = self._of_snapshot(message.symbol)
+            if isinstance(whose, Top):
+                whose.withdraw()
+                changed[whose] = NEVER
             else:
                 refused.append(whose)
+            if len(entries) > 2 or (len(entries) == 2 and entries[0][1] == entries[1][1]):
+                entries = self._best_last(entries)
         last_book = last_date = last_time = None
         ts = last_ts = -1
-        for action, side, text, entry_id, price_text, size_text, date, time in message.entries:
+        for action, side, text, entry_id, price_text, size_text, date, time in entries:
             book = by_text.get(text)  # type: ignore[arg-type]
             if book is None:
                 whose = self._of_entry(action, entry_id, whose) if text is None else self._open(text)
@@ -265,7 +283,7 @@ class Market:
                 self._size(size_text)
 
     def _emit(
-        self, book: Book, ts: int, sending_ns: int, recv_ts: int, flags: int, ticks: list[TickRow], refused: list[Refused]
+        self, book: Top, ts: int, sending_ns: int, recv_ts: int, flags: int, ticks: list[TickRow], refused: list[Refused]
     ) -> None:
         """The book's top becomes a tick, with its flags and its number."""
         bid, ask = book.bid, book.ask
@@ -277,7 +295,7 @@ class Market:
         elif bid >= ask:
             flags |= _CROSSED if bid > ask else _LOCKED
         if ts - recv_ts > FUTURE_MAX_NS:
-            refused.append(Refused(book.symbol, "time is more than an hour in the future"))
+            refused.append(Refused(book.symbol, IN_THE_FUTURE))
             return
         last = book.last_bid
         if last is not None and bid is not None and abs(bid - last) * SPIKE_RATIO > last:
@@ -307,7 +325,7 @@ class Market:
 
     def _side(
         self,
-        book: Book,
+        book: Top,
         action: bytes | None,
         side: bytes,
         entry_id: bytes | None,
@@ -331,14 +349,30 @@ class Market:
             size = self._size(size_text) if size is None else size
         return price, size if price is not None else None, entry_id
 
-    def _begin_snapshot(self, symbol: bytes | None) -> Book | Refused:
-        """A W replaces the whole book of its symbol."""
-        book = Refused("", "snapshot without a symbol") if symbol is None else self._open(symbol)
-        if isinstance(book, Book):
-            book.withdraw()
-        return book
+    def _of_snapshot(self, symbol: bytes | None) -> Top | Refused:
+        """Whose whole book a W replaces."""
+        return Refused("", "snapshot without a symbol") if symbol is None else self._open(symbol)
 
-    def _open(self, text: bytes) -> Book | Refused:
+    def _best_last(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Of several bids or offers in a W the best is the top: it is put last, where it counts; of equals the first stated."""
+        if any(entry[0] is not None for entry in entries):
+            return entries  # actions, which have no place in a W, are taken in their order
+        best: dict[bytes, tuple[int, Entry]] = {}
+        for entry in entries:
+            side, price_text = entry[1], entry[4] or b""
+            if side is None or side not in _BOOK_SIDES:
+                continue
+            try:
+                price = self._prices.get(price_text) or self._price(price_text)
+                merit = price if side == b"0" else -price
+            except Rejected:
+                merit = PRICE_MAX  # it may have been the best: the side becomes unknown
+            if side not in best or merit > best[side][0]:
+                best[side] = merit, entry
+        tops = [entry for _, entry in best.values()]
+        return [*(entry for entry in entries if not any(entry is top for top in tops)), *tops]
+
+    def _open(self, text: bytes) -> Top | Refused:
         symbol = self.canonical(text)
         if symbol is None:
             return Refused("", f"{text[:40]!r} is not a symbol")
@@ -348,14 +382,17 @@ class Market:
         if book is None:
             if len(self.books) >= SYMBOLS_MAX:
                 return Refused(symbol, f"more than {SYMBOLS_MAX} symbols in one session")
-            book = self.books[symbol] = Book(symbol)
+            book = self.books[symbol] = self._new(symbol)
         if len(self._by_text) < 2 * SYMBOLS_MAX:
             self._by_text[text] = book
         return book
 
-    def _of_entry(self, action: bytes | None, entry_id: bytes | None, before: Book | Refused) -> Book | Refused:
+    def _new(self, symbol: str) -> Top:
+        return Top(symbol)
+
+    def _of_entry(self, action: bytes | None, entry_id: bytes | None, before: Top | Refused) -> Top | Refused:
         """An entry without a symbol: a change or delete may name a standing entry; else it is of the symbol of the one before."""
-        if entry_id is None or action not in {b"1", _DELETE} or (isinstance(before, Book) and before.side_of(entry_id)):
+        if entry_id is None or action not in {b"1", _DELETE} or (isinstance(before, Top) and before.side_of(entry_id)):
             return before
         found = [book for book in self.books.values() if book.side_of(entry_id)]
         return found[0] if len(found) == 1 else before
@@ -383,4 +420,4 @@ class Market:
 
     def restore(self, books: list[Any]) -> None:
         self._by_text.clear()
-        self.books = {fields[0]: Book(*fields) for fields in books}
+        self.books = {fields[0]: Top(*fields) for fields in books}

@@ -1,5 +1,7 @@
 """The other end of the line, for the tests: frames that are right, and the connection's part played by hand."""
 
+import msgspec
+
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S, parse_moment
 from libs.common.domain.record import Tick
 from services.gateway.feeds import FixFeed
@@ -7,7 +9,6 @@ from services.gateway.fix.decoder import MarketData, decode
 from services.gateway.fix.session import Session
 from services.gateway.fix.wire import Message, encode, format_sending_time, parse
 from services.gateway.journal import Direction, Record
-from services.gateway.replay import apply_sent
 
 T0 = parse_moment("2026-11-20T10:00:00Z")
 PRICE_ONE = 1_000_000_000
@@ -75,11 +76,14 @@ class Lp:
 
     def __init__(self, **settings):
         self.session = Session(make_feed(**settings))
+        self.begin = self.session.feed.begin_string.encode()
         self.now = T0
         self.next_out = 1
         self.records: list[Record] = []
         self.got: list[Message] = []  # what the session sent
         self.ticks: list[Tick] = []
+        self.trades = []
+        self.books = []
         self.gaps = []
         self.quarantined = []
 
@@ -98,33 +102,31 @@ class Lp:
         return self
 
     def _record(self, direction, data=b""):
-        self.records.append(Record(len(self.records) + 1, self.now, direction, data))
-        session = self.session
-        if direction is Direction.IN:
-            session.received(data, self.now)
-        elif direction is Direction.OPENED:
-            session.opened(self.now)
-        else:
-            session.closed(self.now)
-        self._take()
+        self._apply(Record(len(self.records) + 1, self.now, direction, data))
         self.flush()
+
+    def _apply(self, record):
+        self.records.append(record)
+        self.session.apply(record, live=True)
+        self._take()
 
     def flush(self):
         """What the connection does with `sends`: number, encode, journal, fold, write."""
-        sends, self.session.sends = self.session.sends, []
-        for send in sends:
+        while self.session.sends:
+            send = self.session.sends.pop(0)
             seq = self.session.state.next_out if send.seq is None else send.seq
             frame = encode(
-                "FIX.4.4", "TICKVAULT", "LP1", seq, send.msg_type, send.fields, now_ns=self.now, poss_dup=send.seq is not None
-            )
-            self.records.append(Record(len(self.records) + 1, self.now, Direction.OUT, frame))
-            apply_sent(self.session, frame)
-            self._take()
+                self.begin.decode(), "TICKVAULT", "LP1", seq, send.msg_type, send.fields,
+                now_ns=self.now, poss_dup=send.seq is not None,
+            )  # fmt: skip
+            self._apply(Record(len(self.records) + 1, self.now, Direction.OUT, frame))
             self.got.append(parse(frame))
 
     def _take(self):
         outcome = self.session.take()
         self.ticks += [Tick(*row) for row in outcome.ticks]
+        self.trades += outcome.trades
+        self.books += outcome.books
         self.gaps += outcome.gaps
         self.quarantined += outcome.quarantined
 
@@ -134,7 +136,7 @@ class Lp:
         """The next message; `seq` names another number and leaves the count as it is."""
         number = self.next_out if seq is None else seq
         self.next_out += seq is None
-        return build(msg_type, number, fields, at=more.pop("at", self.now), header=header, **more)
+        return build(msg_type, number, fields, at=more.pop("at", self.now), header=header, **{"begin": self.begin} | more)
 
     def send(self, msg_type, fields=(), **more):
         return self.receive(self.message(msg_type, fields, **more))
@@ -151,7 +153,13 @@ class Lp:
     def logon(self, *, reset=True, **more):
         if reset:
             self.next_out = 1
-        return self.send("A", [(98, 0), (108, 30), *([(141, "Y")] if reset else [])], **more)
+        version = [(1137, 9)] if self.begin == b"FIXT.1.1" else []
+        return self.send("A", [(98, 0), (108, 30), *([(141, "Y")] if reset else []), *version], **more)
+
+    def idle(self, *groups):
+        """Time passes without a byte; `groups` have gone stale."""
+        self._record(Direction.CLOCK, msgspec.msgpack.encode(groups))
+        return self
 
     def wait(self, seconds=0.0, ms=0):
         self.now += int(seconds * NS_PER_S) + ms * NS_PER_MS

@@ -1,5 +1,7 @@
 """Market data two ways, by learned shape and field by field, against a third: simplefix."""
 
+import contextlib
+
 import pytest
 import simplefix
 from gateway_lp import T0, build, entry, fields_of, frame_of, increment, market_data, quote, snapshot
@@ -8,7 +10,16 @@ from hypothesis import strategies as st
 
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import parse_moment
-from services.gateway.fix.decoder import ENTRY_TAGS, FORGET_AFTER, SHAPES_MAX, SHAPES_PER_SIZE_MAX, Decoder, decode
+from services.gateway.fix.decoder import (
+    DEPTH_TAGS,
+    ENTRY_TAGS,
+    FORGET_AFTER,
+    SHAPES_MAX,
+    SHAPES_PER_SIZE_MAX,
+    Decoder,
+    decode,
+    decode_quotes,
+)
 from services.gateway.fix.framer import Framer
 from services.gateway.fix.quotes import QuoteMatcher, as_market_data
 from services.gateway.fix.wire import Clock, FieldError, encode, mask_secrets, parse
@@ -18,15 +29,15 @@ QUICKFIX = (35, 34, 49, 52, 56)
 JSPUREFIX = (35, 49, 56, 34, 52)
 
 
-def new_decoder():
-    return Decoder("FIX.4.4", "LP1", "TICKVAULT")
+def new_decoder(tags=ENTRY_TAGS):
+    return Decoder("FIX.4.4", "LP1", "TICKVAULT", tags)
 
 
-def learned(*frames):
-    decoder = new_decoder()
+def learned(*frames, tags=ENTRY_TAGS):
+    decoder = new_decoder(tags)
     for frame in frames:
         message = parse(frame)
-        decode(message)
+        decode(message, tags)
         decoder.learn(message)
     return decoder
 
@@ -36,7 +47,7 @@ def plain(found):
     return None if found is None else (*found[:5], [tuple(fields) for fields in found.entries])
 
 
-def by_simplefix(frame):
+def by_simplefix(frame, tags):
     """An independent reading: walk the pairs of simplefix's parser."""
     parser = simplefix.FixParser()
     parser.append_buffer(frame)
@@ -48,11 +59,13 @@ def by_simplefix(frame):
         if tag == group[0][0]:
             entries.append({})
         entries[-1][tag] = value
-    rows = [tuple(found.get(tag, head.get(55) if tag == 55 else None) for tag in ENTRY_TAGS) for found in entries]
+    rows = [tuple(found.get(tag, head.get(55) if tag == 55 else None) for tag in tags) for found in entries]
     return (int(head[34]), head[52], head.get(60), head.get(55), head[35] == b"W", rows)
 
 
 SYMBOLS = st.sampled_from(["EUR/USD", "XAU/USD", "BTCUSD", "EURUSD.r"])
+DEPTH_ONLY = DEPTH_TAGS[len(ENTRY_TAGS) :]
+TAGS = st.sampled_from([ENTRY_TAGS, DEPTH_TAGS])
 NUMBERS = st.decimals(0, 100_000, places=5).map(str)
 
 
@@ -62,7 +75,7 @@ def market_messages(draw):
     whole = draw(st.booleans())
     header = draw(st.sampled_from([QUICKFIX, JSPUREFIX]))
     seq = draw(st.integers(1, 10**9))
-    optional = draw(st.sets(st.sampled_from([278, 271, 272, 273])))
+    optional = draw(st.sets(st.sampled_from([278, 271, 272, 273])) | st.sets(st.sampled_from([278, 271, 273, *DEPTH_ONLY])))
     with_symbol = not whole and draw(st.booleans())
     wanted = [269, 270, *sorted(optional), *([55] if with_symbol else [])]
     delimiter = 269 if whole else 279
@@ -76,6 +89,7 @@ def market_messages(draw):
         271: NUMBERS,
         272: st.just("20261120"),
         273: st.sampled_from(["10:00:00", "10:00:00.123456789"]),
+        **{tag: st.text("12ab", min_size=1, max_size=3) for tag in DEPTH_ONLY},
     }
     body = [(262, draw(st.text("xyz=", min_size=1, max_size=5)))]
     body += [(60, STAMP)] if draw(st.booleans()) else []
@@ -89,31 +103,42 @@ def market_messages(draw):
 
 
 @settings(deadline=None, max_examples=150)
-@given(market_messages())
-def test_the_learned_shape_the_parser_and_simplefix_read_the_same(frame):
-    parsed = plain(decode(parse(frame)))
-    assert parsed == by_simplefix(frame)
-    assert plain(learned(frame).match(frame)) == parsed
+@given(market_messages(), TAGS)
+def test_the_learned_shape_the_parser_and_simplefix_read_the_same(frame, tags):
+    parsed = plain(decode(parse(frame), tags))
+    assert parsed == by_simplefix(frame, tags)
+    assert plain(learned(frame, tags=tags).match(frame)) == parsed
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(market_messages(), min_size=1, max_size=6))
-def test_a_decoder_that_knows_many_shapes_reads_each_message_right_or_leaves_it_to_the_parser(frames):
-    decoder = learned(*frames)
+@given(st.lists(market_messages(), min_size=1, max_size=6), TAGS)
+def test_a_decoder_that_knows_many_shapes_reads_each_message_right_or_leaves_it_to_the_parser(frames, tags):
+    decoder = learned(*frames, tags=tags)
     for frame in frames:
-        assert plain(decoder.match(frame)) in (None, plain(decode(parse(frame))))
+        assert plain(decoder.match(frame)) in (None, plain(decode(parse(frame), tags)))
 
 
-def reading(frame):
+def reading(frame, tags=ENTRY_TAGS):
     """What the slow way makes of it, or None; it fails in no other way than it may."""
     try:
-        return plain(decode(parse(frame)))
+        return plain(decode(parse(frame), tags))
     except Rejected:
         return None
 
 
 SPLINTERS = st.sampled_from(
-    [b"\x01", b"=", b"\x01270=", b"\x0110=123\x01", b"\x0195=3\x0196=a\x01b\x01", b"0", b"-", b"\xff", b"\x0155=X\x01"]
+    [
+        b"\x01",
+        b"=",
+        b"\x01270=",
+        b"\x0110=123\x01",
+        b"\x0195=3\x0196=a\x01b\x01",
+        b"0",
+        b"-",
+        b"\xff",
+        b"\x0155=X\x01",
+        b"\x0154=1\x01",
+    ]
 )
 
 
@@ -121,9 +146,10 @@ SPLINTERS = st.sampled_from(
 @given(
     market_messages(),
     st.lists(st.tuples(st.floats(0, 1), SPLINTERS | st.binary(max_size=2), st.integers(0, 3)), min_size=1, max_size=4),
+    TAGS,
 )
-def test_no_damage_makes_the_learned_shape_read_what_the_parser_would_not(frame, damage):
-    decoder = learned(frame)
+def test_no_damage_makes_the_learned_shape_read_what_the_parser_would_not(frame, damage, tags):
+    decoder = learned(frame, tags=tags)
     body = frame[frame.index(b"\x0135=") + 1 : -7]
     for place, put, cut in damage:
         at = 3 + int(place * (len(body) - 3))
@@ -132,8 +158,8 @@ def test_no_damage_makes_the_learned_shape_read_what_the_parser_would_not(frame,
     frames, _ = Framer().feed(damaged, T0)
     assert frames == [damaged]
     found = plain(decoder.match(damaged))
-    assert found is None or found == reading(damaged)
-    reading(damaged)
+    assert found is None or found == reading(damaged, tags)
+    reading(damaged, tags)
 
 
 @st.composite
@@ -267,13 +293,135 @@ def test_an_increment_that_looks_like_a_learned_snapshot_is_learned_too():
     assert [decoder.match(build(kind, 3, fields)).snapshot for kind in "WX"] == [True, False]
 
 
+# ---- quotes: S, i, Z
+
+
+def quoted(msg_type, fields, asked_for=None):
+    """By symbol: (TransactTime, [(side, price, size)])"""
+    found = decode_quotes(parse(build(msg_type, 7, fields)), asked_for)
+    for one in found:
+        assert (one.seq, one.sending_time, one.snapshot) == (7, b"20261120-10:00:00.000", True)
+        assert all((row[0], row[2], row[3], *row[6:]) == (None, one.symbol, None, None, None) for row in one.entries)
+    return {one.symbol: (one.transact_time, [(row[1], row[4], row[5]) for row in one.entries]) for one in found}
+
+
+def quote_set(*entries, underlying=None, **more):
+    count = more.get("count", len(entries))
+    named = [(311, underlying)] if underlying else []
+    return [(302, "s"), *named, (304, count), (295, count), *(pair for fields in entries for pair in fields)]
+
+
+def test_a_quote_states_both_sides():
+    fields = [(131, "r"), (117, "q"), (55, "EUR/USD"), (132, "1.1"), (133, "1.2"), (134, 5), (135, 6), (60, STAMP)]
+    sides = [(b"0", b"1.1", b"5"), (b"1", b"1.2", b"6")]
+    assert quoted("S", fields) == {b"EUR/USD": (STAMP.encode(), sides)}
+
+
+def test_a_side_that_a_quote_leaves_out_is_withdrawn():
+    assert quoted("S", [(117, "q"), (55, "A"), (133, "1.2")]) == {b"A": (None, [(b"1", b"1.2", None)])}
+    assert quoted("S", [(117, "q"), (55, "A")]) == {b"A": (None, [])}
+
+
+def test_a_quote_that_names_no_symbol_is_of_the_one_that_was_asked_for():
+    assert list(quoted("S", [(117, "q"), (132, "1.1")], asked_for="EUR/USD")) == [b"EUR/USD"]
+    with pytest.raises(FieldError) as error:
+        quoted("S", [(117, "q"), (132, "1.1")])
+    assert (error.value.tag, error.value.reason) == (55, 1)
+
+
+def test_a_mass_quote_gives_each_symbol_with_all_its_tiers():
+    later = "20261120-10:00:01"
+    eur = quote_set([(299, 1), (132, "1.1"), (134, 5), (60, STAMP)], [(299, 2), (132, "1.0"), (133, "1.2"), (60, later)],
+                    underlying="EUR/USD")  # fmt: skip
+    other = quote_set([(299, 1), (55, "GBP/USD"), (188, "2.1"), (190, "2.2"), (135, 7)], underlying="EUR/USD")
+    assert quoted("i", [(117, "q"), (60, STAMP), (293, 9), (296, 2), *eur, *other]) == {
+        b"EUR/USD": (later.encode(), [(b"0", b"1.1", b"5"), (b"0", b"1.0", b"9"), (b"1", b"1.2", None)]),
+        b"GBP/USD": (STAMP.encode(), [(b"0", b"2.1", b"9"), (b"1", b"2.2", b"7")]),
+    }
+
+
+def test_a_mass_quote_of_no_sets_or_no_entries_says_nothing():
+    assert quoted("i", [(117, "q"), (296, 0)]) == {}
+    assert quoted("i", [(117, "q"), (296, 1), *quote_set()]) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "tag", "reason"),
+    [
+        ([(117, "q")], 296, 1),
+        ([(296, 1), (302, "s")], 295, 1),
+        ([(296, 2), *quote_set([(299, 1), (55, "A")])], 296, 16),
+        ([(296, 1), *quote_set([(299, 1), (55, "A")]), *quote_set([(299, 1), (55, "A")])], 296, 16),
+        ([(296, -1)], 296, 16),
+        ([(296, 1), *quote_set([(299, 1), (55, "A")], count=2)], 295, 16),
+        ([(296, 1), *quote_set([(299, 1), (55, "A")], count="x")], 295, 6),
+        ([(296, 1), *quote_set([(299, 1), (55, "A"), (132, 1), (132, 2)])], 132, 13),
+        ([(296, 1), *quote_set([(299, 1), (132, 1)])], 55, 1),
+    ],
+)
+def test_a_mass_quote_that_is_not_what_its_counts_say_is_an_error(fields, tag, reason):
+    with pytest.raises(FieldError) as error:
+        quoted("i", fields)
+    assert (error.value.tag, error.value.reason) == (tag, reason)
+
+
+def test_a_field_of_a_quote_that_appears_twice_is_an_error():
+    with pytest.raises(FieldError) as error:
+        quoted("S", [(55, "A"), (132, 1), (132, 2)])
+    assert error.value.reason == 13
+
+
+def test_a_cancel_withdraws_the_symbols_it_names_or_the_one_that_was_asked_for():
+    withdrawn = {b"A": (None, []), b"B": (None, [])}
+    assert quoted("Z", [(117, "q"), (298, 1), (295, 2), (55, "A"), (55, "B"), (132, "1.1")]) == withdrawn
+    assert quoted("Z", [(117, "q"), (298, 1), (55, "A")]) == {b"A": (None, [])}
+    assert quoted("Z", [(131, "r"), (117, "*"), (298, 4)], asked_for="B") == {b"B": (None, [])}
+    with pytest.raises(FieldError):
+        quoted("Z", [(117, "q"), (298, 1)])
+
+
+def test_a_cancel_of_all_quotes_names_none():
+    assert quoted("Z", [(117, "*"), (298, 4)]) == {}
+
+
+TIERS = st.lists(
+    st.tuples(st.sampled_from(["A", "B", None]), NUMBERS | st.none(), NUMBERS | st.none(), st.none() | st.just(STAMP)), max_size=4
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(TIERS, max_size=3), st.lists(st.tuples(st.floats(0, 1), SPLINTERS, st.integers(0, 3)), max_size=2))
+def test_a_mass_quote_reads_back_and_damage_is_an_error_or_a_reading(sets, damage):
+    expected = {}
+    body = []
+    for number, tiers in enumerate(sets):
+        entries = []
+        for symbol, bid, offer, time in tiers:
+            pairs = [(299, len(entries)), (55, symbol), (132, bid), (133, offer), (60, time)]
+            entries.append([(tag, value) for tag, value in pairs if value is not None])
+            sides = [(side, price.encode(), None) for side, price in ((b"0", bid), (b"1", offer)) if price is not None]
+            name = (symbol or f"U{number}").encode()
+            time_before, before = expected.get(name, (None, []))
+            expected[name] = (time.encode() if time else time_before, before + sides)
+        body += quote_set(*entries, underlying=f"U{number}")
+    frame = build("i", 7, [(117, "q"), (296, len(sets)), *body])
+    assert quoted("i", [(117, "q"), (296, len(sets)), *body]) == expected
+    text = frame[frame.index(b"\x0135=") + 1 : -7]
+    for place, put, cut in damage:
+        at = 5 + int(place * (len(text) - 5))
+        text = text[:at] + put + text[at + cut :]
+    with contextlib.suppress(Rejected):
+        decode_quotes(parse(frame_of(text.removesuffix(b"\x01") + b"\x01")), None)
+
+
 # ---- fields and times
 
 
 @pytest.mark.parametrize(
     ("body", "tag", "reason"),
     [(b"35=0\x0158=\x01", 58, 4), (b"35=0\x01x=1\x01", None, 0), (b"35=0\x0158\x01", None, 0), (b"35=0\x01\x01", None, 0),
-     (b"35=0\x01034=1\x01", None, 0), (b"35=0\x010=1\x01", None, 0), (b"35=0\x011234567890=1\x01", None, 0)],
+     (b"35=0\x01034=1\x01", None, 0), (b"35=0\x010=1\x01", 0, 0), (b"35=0\x01-7=1\x01", -7, 0),
+     (b"35=0\x011234567890=1\x01", None, 0)],
 )  # fmt: skip
 def test_a_field_without_a_number_or_a_value_is_an_error_with_its_reason(body, tag, reason):
     with pytest.raises(FieldError) as error:

@@ -166,6 +166,22 @@ def test_a_known_symbol_with_neither_a_side_nor_a_known_entry_is_refused():
     assert (len(desk.ticks), desk.refused) == (1, [UNKNOWN_ENTRY])
 
 
+def test_of_several_bids_and_offers_in_a_snapshot_the_best_are_the_top():
+    tiers = [entry("0", "1.1", "3"), entry("0", "1.12", "1"), entry("0", "1.12", "9"), entry("0", "1.11", "2")]
+    offers = [entry("1", "1.2", "1"), entry("1", "1.19", "2"), entry("1", "1.21", "3")]
+    desk = Desk().apply("W", snapshot("EUR/USD", *tiers, *offers)).apply("W", snapshot("EUR/USD", *tiers[:2]))
+    assert [sides(tick) for tick in desk.ticks] == [
+        (1_120_000_000, 1_190_000_000, 1.0, 2.0),
+        (1_120_000_000, None, 1.0, None),
+    ]
+
+
+def test_a_price_that_cannot_be_read_may_have_been_the_best_of_its_side():
+    desk = Desk().apply("W", snapshot("A", entry("0", "NaN"), entry("0", "1.1"), entry("1", "1.2")))
+    assert (desk.ticks, len(desk.refused)) == ([], 1)
+    assert sides(desk.x(entry("1", "1.3", action="0", symbol="A")).ticks[0])[:2] == (None, 1_300_000_000)
+
+
 def test_a_snapshot_replaces_the_whole_book_of_its_symbol():
     desk = Desk().quote("EUR/USD", "1.1", "1.2").quote("GBP/USD", "2.1", "2.2")
     desk.apply("W", snapshot("EUR/USD", entry("0", "1.15", "5")))
@@ -427,6 +443,7 @@ class Model:
     def apply(self, snapshot_of, entries, sending):
         """(ticks, symbols refused) of a message; snapshot_of is None for an X."""
         touched, wrong, refused = {}, set(), set()
+        merits = {}  # of a W: the best price a side has had, beginning with one that cannot be read
         before = None  # of the entry before: a symbol, or ("refused", why)
         if snapshot_of is not None:
             before = self._symbol(snapshot_of)
@@ -454,12 +471,18 @@ class Model:
                 continue
             touched.setdefault(before, [])
             moment = {None: sending, "bad": None}.get(time, time)
-            problem, book[stated] = self._side(book[stated], action, entry_id, price, size)
+            problem, now = self._side(book[stated], action, entry_id, price, size)
             if problem or moment is None:
                 wrong.add(before)
-                book[stated] = None
+                now = None
             else:
                 touched[before].append(moment)
+            if snapshot_of is not None:
+                merit = {"1.1": 1, "1.25": 2}.get(price, 9) * (-1 if stated == "1" and price in {"1.1", "1.25"} else 1)
+                if merit <= merits.get(stated, -9):
+                    continue
+                merits[stated] = merit
+            book[stated] = now
         ticks = []
         for symbol, moments in touched.items():
             bid, ask = self.books[symbol]["0"], self.books[symbol]["1"]

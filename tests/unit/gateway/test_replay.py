@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from libs.common.domain.record import Tick
 from services.gateway.fix.session import Session
 from services.gateway.journal import Direction, Record
-from services.gateway.replay import apply_record
 
 SYMBOLS = ("EUR/USD", "GBP/USD")
 PRICES = st.sampled_from(["1.1", "1.2", "1.3", "9.9", "NaN"])
@@ -21,11 +20,11 @@ class Fold:
     def __init__(self, feed, restored=None):
         self.session = Session(feed)
         if restored is not None:
-            self.session.restore(restored)
+            self.session.apply(Record(0, 0, Direction.SNAPSHOT, restored))
         self.ticks, self.gaps, self.quarantined = [], [], []
 
     def apply(self, record):
-        apply_record(self.session, record)
+        self.session.apply(record)
         outcome = self.session.take()
         self.ticks += [Tick(*row) for row in outcome.ticks]
         self.gaps += outcome.gaps
@@ -33,7 +32,7 @@ class Fold:
         return self
 
     def result(self):
-        return (self.ticks, self.gaps, self.quarantined, self.session.snapshot())
+        return (self.ticks, self.gaps, self.quarantined, self.session.snapshot(0))
 
 
 BODIES = st.one_of(
@@ -116,7 +115,7 @@ def test_folding_the_journal_gives_what_the_live_session_gave(conversation):
     fold = Fold(make_feed(**feed))
     for record in lp.records:
         fold.apply(record)
-    assert fold.result() == (lp.ticks, lp.gaps, lp.quarantined, lp.session.snapshot())
+    assert fold.result() == (lp.ticks, lp.gaps, lp.quarantined, lp.session.snapshot(0))
 
 
 @settings(deadline=None, max_examples=120)
@@ -128,8 +127,8 @@ def test_a_snapshot_at_any_record_and_the_rest_give_what_the_whole_gives(convers
     whole = Fold(make_feed(**feed))
     for record in records[:cut]:
         whole.apply(record)
-    restored = Fold(make_feed(**feed), whole.session.snapshot())
-    assert restored.session.snapshot() == whole.session.snapshot()
+    restored = Fold(make_feed(**feed), whole.session.snapshot(0))
+    assert restored.session.snapshot(0) == whole.session.snapshot(0)
     whole.ticks, whole.gaps, whole.quarantined = [], [], []
     for record in records[cut:]:
         whole.apply(record)

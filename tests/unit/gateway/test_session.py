@@ -51,7 +51,7 @@ def test_1_with_all_symbols_the_security_list_is_asked_for_and_each_symbol_of_it
     listed = [(320, 1), (322, 1), (560, 0), (146, 3), (55, "EUR/USD"), (55, "XAU/USD"), (55, "K\u00f6nig")]
     lp.send("y", listed).send("y", [*listed, (55, "BTC/USD")])
     assert [message.text(55) for message in lp.got if message.text(35) == "V"] == ["EUR/USD", "XAU/USD", "BTC/USD"]
-    assert list(lp.session.rejected_requests) == ["K\u00f6nig"]
+    assert list(lp.session.subscriptions.refused) == ["K\u00f6nig"]
 
 
 def test_2_a_logon_with_a_number_too_high_is_accepted_and_what_was_missed_is_asked_for():
@@ -345,9 +345,9 @@ def test_24_the_tolerance_is_configured_and_can_be_switched_off():
     assert given_up(established(sending_time_tolerance_s=1).send("X", X, at=T0 + NS_PER_S + 1_000_000)) == GIVEN_UP
 
 
-@pytest.mark.parametrize("stamp", [b"", b"52=yesterday\x01"])
-def test_24_a_sending_time_that_is_none_ends_the_session(stamp):
-    frame = frame_of(b"35=0\x0134=2\x0149=LP1\x01%s56=TICKVAULT\x01" % stamp)
+@pytest.mark.parametrize(("kind", "stamp"), [(b"0", b"52=yesterday\x01"), (b"X", b"")])
+def test_24_a_sending_time_that_is_none_ends_the_session(kind, stamp):
+    frame = frame_of(b"35=%s\x0134=2\x0149=LP1\x01%s56=TICKVAULT\x01" % (kind, stamp))
     lp = established().receive(frame)
     assert (lp.last("3").get(371), lp.types(), given_up(lp)) == (b"52", ["3", "5"], GIVEN_UP)
 
@@ -359,8 +359,8 @@ def test_25_a_message_type_that_does_not_exist_is_rejected_and_the_session_stays
 
 
 def test_25_a_message_type_we_do_not_support_is_a_business_reject():
-    lp = established().send("D").send("X", X)
-    assert [lp.got[0].get(tag) for tag in (35, 45, 372, 380)] == [b"j", b"2", b"D", b"3"]
+    lp = established().send("B", [(148, "headline"), (33, 1), (58, "text")]).send("X", X)
+    assert [lp.got[0].get(tag) for tag in (35, 45, 372, 380)] == [b"j", b"2", b"B", b"3"]
     assert len(lp.ticks) == 1
 
 
@@ -450,9 +450,9 @@ def test_37_a_gap_fill_of_the_expected_number_moves_on_and_is_a_gap():
     ]
 
 
-@pytest.mark.parametrize(("new", "reason"), [((36, 2), b"5"), ((36, "x"), b"6"), ((58, "none"), b"1")])
+@pytest.mark.parametrize(("new", "reason"), [([(36, 2)], b"5"), ([(36, "x")], b"6"), ([], b"1")])
 def test_37_a_gap_fill_that_does_not_move_on_is_rejected(new, reason):
-    lp = established().send("4", [(123, "Y"), new])
+    lp = established().send("4", [(123, "Y"), *new])
     assert (lp.state.next_in, lp.types(), lp.got[0].get(373)) == (3, ["3"], reason)
 
 
@@ -571,7 +571,7 @@ def test_09_an_lp_that_answers_our_answer_to_its_reset_keeps_the_session():
 def test_44_a_reject_is_counted_and_surfaced_and_not_answered(msg_type):
     lp = established().send(msg_type, [(45, 2), (58, "what?")]).send("X", X)
     assert (lp.got, lp.session.counts.rejects_received, len(lp.ticks)) == ([], 1, 1)
-    assert lp.session.alarm == "LP rejected our message 2: what?"
+    assert lp.session.alarm == "LP rejected our message 2 (): what?"
 
 
 def test_45_a_possible_resend_is_stored_and_marked():
@@ -617,10 +617,10 @@ def test_49_a_refused_subscription_is_not_tried_again_on_this_connection():
     refused = next(message.text(262) for message in lp.got if message.text(55) == "XAU/USD")
     lp.got.clear()
     lp.send("Y", [(262, refused), (281, "0"), (58, "unknown symbol")]).send("4", [(123, "Y"), (36, 9)])
-    assert lp.session.rejected_requests == {"XAU/USD": "LP refused market data: 281=0 unknown symbol"}
+    assert lp.session.subscriptions.refused == {"XAU/USD": "281=0 unknown symbol"}
     assert [(message.text(55), message.get(263)) for message in lp.got] == [("EUR/USD", b"2"), ("EUR/USD", b"1")]
     lp.drop().connect().logon()
-    assert lp.session.rejected_requests == {}
+    assert lp.session.subscriptions.refused == {}
     assert lp.last("V").text(55) == "XAU/USD"
 
 
@@ -721,7 +721,7 @@ def test_53_on_shutdown_every_standing_request_is_ended():
     lp = Lp(symbols=("A", "B")).connect().logon()
     asked = [message.text(262) for message in lp.got if message.text(35) == "V"]
     lp.got.clear()
-    lp.session.unsubscribe()
+    lp.session.subscriptions.unsubscribe()
     lp.session.logout()
     lp.flush()
     assert [(message.text(35), message.text(263), message.text(262)) for message in lp.got] == [

@@ -1,0 +1,138 @@
+"""What we ask an LP for, and what it says to that.
+
+logged on ─▶ symbols = "all": x (4.2: c) ─▶ y (4.2: d) ─▶ V or R for each symbol ─▶ W, X or S, i
+└▶ a list: V or R for each                     └▶ Y, AG, b, AI: refused, and not asked for again on this connection
+"""
+
+from services.gateway.feeds import FixFeed
+from services.gateway.fix.state import Fields, Send
+from services.gateway.fix.wire import Message
+from services.gateway.market.top import SYMBOLS_MAX
+
+LISTS_SYMBOLS = "y"  # SecurityList
+LISTS_SYMBOLS_42 = "d"  # SecurityDefinition
+
+
+class Subscriptions:
+    """Of one connection; `sends` is the session's. Request ids (262, 131, 320) are never used twice (50)."""
+
+    def __init__(self, feed: FixFeed, sends: list[Send]) -> None:
+        self.symbols: list[str] = []  # as the LP spells them, in the order it listed them
+        self.refused: dict[str, str] = {}  # symbol -> why the LP does not quote it
+        self.list_refused: str | None = None
+        self._feed = feed
+        self._sends = sends
+        self._requests: dict[str, str] = {}  # request id -> symbol
+        self._unanswered: int | None = None  # MsgSeqNum of our first request, until the LP answers one
+        self._connection = ""  # begins every request id of this connection
+        self._number = 0
+
+    def connected(self, connection: str) -> None:
+        """Nothing is asked for yet; `connection` has never been used before."""
+        self._connection = connection
+        self._unanswered = None
+        self._requests.clear()
+        self.refused.clear()
+
+    def begin(self) -> None:
+        """We are logged on."""
+        self.symbols = []
+        self.list_refused = None
+        if self._feed.symbols == "all":
+            self._ask_for_list()
+        else:
+            self.add(list(self._feed.symbols))
+
+    def _ask_for_list(self) -> None:
+        if self._feed.begin_string == "FIX.4.2":  # has no SecurityListRequest
+            self._sends.append(Send("c", [(320, self._new_id()), (321, 3)]))
+        else:
+            self._sends.append(Send("x", [(320, self._new_id()), (559, 4)]))
+
+    def add(self, symbols: list[str]) -> None:
+        """One request a symbol, so that a refusal names it."""
+        for symbol in symbols:
+            if not (symbol.isprintable() and symbol.isascii()):
+                self.refused[symbol] = "cannot be asked for: not printable ASCII"
+            elif symbol not in self.symbols and len(self.symbols) < SYMBOLS_MAX:
+                self.symbols.append(symbol)
+                self._request(symbol)
+
+    def resubscribe(self) -> None:
+        """(51) Fresh snapshots for all: end the old requests, make new ones."""
+        self.unsubscribe()
+        for symbol in self.symbols:
+            if symbol not in self.refused:
+                self._request(symbol)
+
+    def unsubscribe(self) -> None:
+        """(53) End every request that stands. A QuoteRequest ends with the session: FIX has no other way."""
+        if self._feed.subscribe_by == "market_data":
+            for request, symbol in self._requests.items():
+                if symbol not in self.refused:
+                    self._sends.append(Send("V", self._market_data_request(request, "2", symbol)))
+        self._requests.clear()
+
+    def _request(self, symbol: str) -> None:
+        request = self._new_id()
+        self._requests[request] = symbol
+        if self._feed.subscribe_by == "market_data":
+            self._sends.append(Send("V", self._market_data_request(request, "1", symbol)))
+        else:
+            self._sends.append(Send("R", [(131, request), (146, 1), (55, symbol)]))
+
+    def _market_data_request(self, request: str, kind: str, symbol: str) -> Fields:
+        """Snapshot and updates (or their end), incremental, one symbol."""
+        types = (0, 1, 2) if self._feed.trades else (0, 1)
+        fields: Fields = [(262, request), (263, kind), (264, self._feed.market_depth), (265, 1), (267, len(types))]
+        return [*fields, *((269, entry_type) for entry_type in types), (146, 1), (55, symbol)]
+
+    def _new_id(self) -> str:
+        self._number += 1
+        return f"{self._connection}-{self._number}"
+
+    def symbol_of(self, *requests: str) -> str | None:
+        """The symbol that one of the ids was made for, as the LP spells it."""
+        return next((self._requests[request] for request in requests if request in self._requests), None)
+
+    # ---- what happens to our requests
+
+    def sent(self, msg_type: bytes, seq: int) -> None:
+        if msg_type in {b"x", b"c", b"V", b"R"} and self._unanswered is None:
+            self._unanswered = seq
+
+    def answered(self) -> None:
+        self._unanswered = None
+
+    def missed(self, last: int) -> None:
+        """(42) The LP has not seen our messages up to `last`, and they are filled: what it never answered is asked anew."""
+        if self._unanswered is None or self._unanswered > last:
+            return
+        self._unanswered = None
+        if self._feed.symbols == "all" and not self.symbols:
+            self._ask_for_list()
+        else:
+            self.resubscribe()
+
+    def listed(self, message: Message) -> None:
+        """A SecurityList, or in 4.2 a SecurityDefinition: the symbols in it, in one message or in many."""
+        self.answered()
+        if message.get(560) not in {None, b"0"} or message.get(323) == b"5":
+            self.no_list(f"560={message.text(560)} 323={message.text(323)} {message.text(58)}")
+        named = [value for tag, value in message.fields if tag == 55] or [value for tag, value in message.fields if tag == 311]
+        self.add([value.decode("utf-8", "replace") for value in named])
+
+    def no_list(self, why: str) -> None:
+        self.list_refused = (
+            f'the LP does not list its symbols ({why.strip()}): name them in the feed\'s `symbols` instead of "all"'
+        )
+
+    def rejected(self, msg_type: str) -> bool:
+        """A Reject or BusinessMessageReject of a request of ours; whether it was the one for the list."""
+        return msg_type in {"x", "c"} and not self.symbols
+
+    def refuse(self, request: str, symbol: str, why: str) -> None:
+        """(49) Not asked for again on this connection. The request's id or its symbol tells which."""
+        found = self._requests.get(request) or (symbol if symbol in self.symbols else None)
+        if found is not None:
+            self.refused[found] = why
