@@ -149,7 +149,7 @@ class SourceFeed(WebFeed):
     @classmethod
     def _no_credentials(cls, url: str) -> str:
         parts = urlsplit(url)
-        if not parts.hostname or parts.username is not None:
+        if not parts.hostname or parts.port == 0 or parts.username is not None:
             raise ValueError("write scheme://host/path; credentials belong in headers_env")
         return url
 
@@ -157,7 +157,7 @@ class SourceFeed(WebFeed):
 class WebSocketFeed(SourceFeed):
     url: str = Field(pattern=r"^wss?://")
     subscribe: tuple[str, ...] = Field((), description="messages that are sent after connecting")
-    heartbeat_s: float = Field(20, ge=0, le=3600, description="of our pings; one that is not answered as long ends the connection")
+    heartbeat_s: float = Field(20, ge=0, le=3600, description="a ping this often, and as long for its answer; 0: none")
 
 
 class RestFeed(SourceFeed):
