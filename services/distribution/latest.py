@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from libs.common.bus import Backlog, BusRefused, Delivery, Poison, decode_payload, read_entry
 from libs.common.domain.errors import Rejected, Retryable
+from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.domain.record import Tick
 from libs.common.runtime import Backoff, Health, pause
 from libs.common.telemetry import logger
@@ -20,6 +21,7 @@ TAIL_ENTRIES_MAX = 500  # at 5,000 ticks an entry the largest answer Redis gives
 TAIL_TICKS_MAX = 500_000  # read at start at most: about half a second
 BLOCK_MS = 1_000  # how long Redis holds a read that finds nothing; well below the bus's socket timeout
 BEAT_S = 1.0
+CANCEL_AGAIN_S = 0.1
 BREATH_TICKS = 2_000  # after an entry this large the HTTP side gets its turn
 RATE_WINDOW_S = 10
 LATENCY_SAMPLES_MAX = 1_000  # one an entry
@@ -30,10 +32,12 @@ LOOP = "follower"
 class Stream(Protocol):
     """What is needed of the bus."""
 
-    async def check(self, partitions: int) -> None: ...
+    async def check(self, partitions: int, *, read_only: bool = False) -> None: ...
     async def tail(self, partition: int, count: int) -> list[Delivery]: ...
     def follow(self, partitions: int, block_ms: int, after: dict[int, str]) -> AsyncIterator[tuple[int, Delivery]]: ...
     async def backlog(self, partition: int) -> Backlog: ...
+    async def feed_health(self) -> list[FeedHealth]: ...
+    async def alerts(self, count: int) -> list[Alert]: ...
 
 
 class Latest:
@@ -136,7 +140,9 @@ class Follower:
                 await asyncio.wait({stop, reading}, return_when=asyncio.FIRST_COMPLETED)
                 stop.cancel()
         finally:
-            reading.cancel()
+            while not reading.done():  # redis-py loses a cancellation that falls into its connecting
+                reading.cancel()
+                await asyncio.wait({reading}, timeout=CANCEL_AGAIN_S)
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
             self._health.end(LOOP)
@@ -146,6 +152,8 @@ class Follower:
             try:
                 await self._read()
             except (Retryable, BusRefused) as error:
+                if isinstance(error, BusRefused):
+                    self.tail_read.clear()  # what was read is not all there is
                 self.obstacle = str(error)
                 logger().warning("stream cannot be read", reason=str(error), failures=self._backoff.failures)
                 await self._backoff.wait(stopping)
@@ -154,7 +162,11 @@ class Follower:
         if not self.tail_read.is_set():
             await self.read_tail()
         stream = self._stream.follow(self._partitions, BLOCK_MS, dict(self._seen))
+        checked = False
         async for partition, delivery in stream:
+            if not checked:  # an empty Redis has no number of partitions; whoever fills it settles one
+                await self._stream.check(self._partitions, read_only=True)
+                checked = True
             self._backoff.reset()
             self._seen[partition] = delivery.entry_id
             if self._latest.take(delivery, live=True) >= BREATH_TICKS:
@@ -162,7 +174,7 @@ class Follower:
 
     async def read_tail(self) -> None:
         """The newest entries of every partition, newest first, up to a bound of ticks."""
-        await self._stream.check(self._partitions)
+        await self._stream.check(self._partitions, read_only=True)
         for partition in range(self._partitions):
             ticks = 0
             deliveries = await self._stream.tail(partition, TAIL_ENTRIES_MAX)

@@ -5,10 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.domain.feed import FeedKind, FeedState
 from services.distribution.formats import Format, TsFormat
 
 LIMIT_DEFAULT = 1_000
 LIMIT_MAX = 50_000  # about 7 MB of JSON
+ALERTS_DEFAULT = 100
+ALERTS_MAX = 10_000  # about as many as are kept
 
 Order = Literal["asc", "desc"]
 Moment = Annotated[
@@ -66,6 +69,10 @@ class LatestQuery(TsFormatQuery):
 
 class StatsQuery(BaseModel):
     date: str | None = Field(None, description="YYYY-MM-DD, a UTC day; absent = all days on disk", examples=["2026-11-20"])
+
+
+class AlertsQuery(BaseModel):
+    limit: int = Field(ALERTS_DEFAULT, ge=1, le=ALERTS_MAX, description="the newest so many")
 
 
 class Tick(BaseModel):
@@ -192,6 +199,63 @@ class PipelineStats(BaseModel):
     ticks_per_s: float = Field(description="over the last 10 s, on arrival")
     latency_s: Latency
     warnings: list[str]
+
+
+class FeedSession(BaseModel):
+    """A session with a provider, as the gateway reported it last."""
+
+    session: str
+    kind: FeedKind
+    state: FeedState | Literal["unknown"] = Field(description="unknown: the gateway has not reported for 10 s")
+    up: bool = Field(description="false where the gateway does not report")
+    reporting: bool = Field(description="false: the gateway has not reported for 10 s, and the rest is what it said last")
+    at: str = Field(description="when the gateway reported, RFC 3339")
+    since: str = Field(description="since when it is in this state")
+    alarm: str | None = Field(description="what a person has to look at")
+    stale: list[str] = Field(description="groups of symbols whose market is open and that are quiet")
+    last_quote_at: str | None
+    next_in: int | None = Field(description="MsgSeqNum expected next")
+    next_out: int | None = Field(description="MsgSeqNum sent next")
+    messages: int
+    garbled: int
+    rejects_received: int
+    resend_requests: int
+    duplicates_dropped: int
+    heartbeat_rtt_s: float | None
+    symbols: int
+    refused_symbols: dict[str, str] = Field(description="symbol and the provider's words")
+    open_gaps: int
+    retry_at: str | None = Field(description="when the gateway tries to connect next")
+    alerts: dict[str, str] = Field(description="those raised and not cleared: kind and text")
+
+
+class FeedHealth(BaseModel):
+    status: Literal["ok", "degraded", "down"] = Field(
+        description="ok: every session is up, or out of its schedule, and nothing is wrong with it; "
+        "down: none of those that should be up is, or no gateway has ever reported; degraded: anything between"
+    )
+    sessions: list[FeedSession]
+
+
+class ActiveAlert(BaseModel):
+    session: str
+    kind: str
+    text: str
+    reporting: bool = Field(description="false: it was active when the gateway reported last, more than 10 s ago")
+
+
+class Alert(BaseModel):
+    at: str = Field(description="RFC 3339")
+    source: str = Field(description="the service")
+    session: str
+    kind: str = Field(examples=["stale", "disconnected", "logon_rejected"])
+    state: Literal["raised", "cleared"]
+    text: str
+
+
+class Alerts(BaseModel):
+    active: list[ActiveAlert] = Field(description="raised and not cleared")
+    alerts: list[Alert] = Field(description="the log, newest first")
 
 
 class FieldError(BaseModel):

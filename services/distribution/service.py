@@ -10,6 +10,7 @@ from libs.common.runtime.health import Application
 from libs.common.store import StoreReader
 from libs.common.telemetry import gauge, total
 from services.distribution.app import create_app
+from services.distribution.feed import Feeds
 from services.distribution.history import History
 from services.distribution.latest import LOOP, Follower, Latest, Stream
 from services.distribution.name import Names
@@ -45,6 +46,7 @@ def build(
             History(reader, names, now=now).router(),
             Quotes(latest, follower, now=now).router(),
             Pipeline(reader, stream, latest, partitions=settings.partitions).router(),
+            Feeds(stream, now=now).router(),
         ]
     )
     return Distribution(app, {LOOP: follower.run})

@@ -8,6 +8,7 @@ from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, day_name, day_of
 from libs.common.store import Batch, DayFile, Layout, Written
 from libs.common.store.day import durable_positions, is_closed
+from libs.common.store.partitions import settle
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
 
@@ -24,10 +25,15 @@ class Days:
         self._idle_since: dict[int, float] = {}  # monotonic, of days that are not closed
         self._late: set[int] = set()  # closed or damaged days: their ticks go to a late file
         self.damaged: list[str] = []
+        self.begin: dict[str, int] = {}  # session → where this number of partitions began; known once recovered
 
     def recover(self) -> dict[str, int]:
-        """Session → watermark, from all files; days that a former process left open are taken up for closing."""
-        positions: dict[str, int] = {}
+        """Session → watermark, from all files; days that a former process left open are taken up for closing.
+
+        Rejected: the store was written in another number of partitions, which have to be drained first.
+        """
+        self.begin = settle(self._layout.data_dir, self._layout.partitions, time.time_ns())
+        positions = dict(self.begin)
         for path in self._layout.own_files():
             try:
                 for session, position in durable_positions([path]).items():

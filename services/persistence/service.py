@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from libs.common.bus import BusRefused, RedisBus
-from libs.common.domain.errors import Retryable
+from libs.common.domain.errors import Rejected, Retryable
 from libs.common.runtime import Health, Loop, StartError, pause, run
 from libs.common.settings import SettingsError
 from libs.common.store import Layout
@@ -25,7 +25,7 @@ async def main(settings: PersistenceSettings) -> int:
             f"TICKVAULT_PERSISTENCE_PARTITION is {settings.persistence_partition}, there are {settings.partitions} partitions"
         )
     bus = RedisBus(settings.redis_url.get_secret_value())
-    layout = Layout(settings.data_dir, settings.persistence_partition, partitioned=settings.partitions > 1)
+    layout = Layout(settings.data_dir, settings.persistence_partition, settings.partitions)
     health = Health()
     days = Days(layout, settings.rotate_grace_s)
     writer = Writer(
@@ -74,7 +74,7 @@ def _alone(layout: Layout, writer: Writer, health: Health) -> Loop:
                 if stopping.is_set():
                     return
             await writer.run(stopping)
-        except Retryable as error:
+        except (Retryable, Rejected) as error:
             raise StartError(str(error)) from error
         finally:
             os.close(descriptor)
@@ -100,6 +100,8 @@ def _register_metrics(writer: Writer, days: Days) -> None:
     total("ticks_written", "ticks stored", lambda: one(writer.written.stored))
     total("ticks_duplicates", "ticks that were stored already", lambda: one(writer.written.duplicates))
     total("ticks_quarantined", "items put into quarantine", lambda: one(writer.written.quarantined))
+    total("trades_written", "trades stored", lambda: one(writer.written.trades))
+    total("books_written", "books stored", lambda: one(writer.written.books))
     total("ticks_commits", "transactions made durable", lambda: one(writer.commits))
     total("ticks_poisoned_entries", "stream entries that could not be decoded", lambda: one(writer.poisoned))
     total("ticks_lost_entries", "stream entries trimmed before they were read", lambda: one(writer.lost))

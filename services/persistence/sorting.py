@@ -6,6 +6,8 @@ A session's entries form a chain: each names the journal position it continues f
     start < reached < end      certainly sent before, in part: rows that are there are no duplicates; so it is with an entry
                                that was delivered before, of which a crash may have left the first days committed
     start > watermark          a hole: store it, but the watermark stays until the gateway has filled the hole
+    start < begin < end        published across the position at which the number of partitions was changed: other files hold its
+                               first part, so it is left out, and the gateway publishes again from there
 """
 
 from collections import defaultdict
@@ -24,13 +26,14 @@ _TS = itemgetter(2)
 
 @dataclass(slots=True)
 class Positions:
-    """Per session: the watermark, and the highest position seen at all."""
+    """Per session: the watermark, the highest position seen at all, and where this number of partitions began."""
 
     durable: dict[str, int] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
+    begin: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Positions":
-        return Positions(dict(self.durable), dict(self.reached))
+        return Positions(dict(self.durable), dict(self.reached), self.begin)
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class Sorted:
     ticks: int = 0
     poisoned: int = 0
     lost: int = 0
-    oldest_recv: list[tuple[int, int]] = field(default_factory=list)  # per entry: recv_ts of its first tick, its ticks
+    oldest_recv: list[tuple[str, int]] = field(default_factory=list)  # per entry: session, recv_ts of its first tick
 
 
 def sort(deliveries: list[Delivery], positions: Positions, *, again: bool = False) -> Sorted:
@@ -57,6 +60,8 @@ def sort(deliveries: list[Delivery], positions: Positions, *, again: bool = Fals
         entry = read_entry(delivery.fields)
         if isinstance(entry, Entry):
             if entry.end <= work.positions.durable.get(entry.session, 0):
+                continue
+            if entry.start < work.positions.begin.get(entry.session, 0) < entry.end:
                 continue
             try:
                 _add(entry, work, again=again)
@@ -73,7 +78,13 @@ def _add(entry: Entry, work: Sorted, *, again: bool) -> None:
         redelivered = again or entry.start < work.positions.reached.get(entry.session, 0)
         if records:
             _add_ticks(records, work, redelivered=redelivered)
-            work.oldest_recv.append((records[0][4], len(records)))
+            work.oldest_recv.append((entry.session, records[0][4]))
+    elif entry.kind == "trades":
+        for trade in records:
+            work.batches[trade.ts // NS_PER_DAY].trades.append(trade)
+    elif entry.kind == "books":
+        for book in records:
+            work.batches[book.ts // NS_PER_DAY].books.append(book)
     elif entry.kind == "gaps":
         for gap in records:
             work.batches[gap.from_ts // NS_PER_DAY].gaps.append(gap)

@@ -23,6 +23,7 @@ from services.persistence.sorting import Positions, sort
 
 READ_ENTRIES = 128  # at most 40 MB of payload
 COMMIT_TICKS_MAX = 20_000  # decoded at a time, about 10 MB
+COMMIT_BYTES_MAX = 4_000_000  # of payload, for books: 40 levels are 640 bytes, and 4 kB decoded
 BUSY_TICKS_PER_S = 30_000  # from this rate on, commits wait for each other: a page of a symbol is then written for many ticks
 BUSY_WINDOW_S = 0.2
 BUSY_PAUSE_S = 0.02
@@ -61,9 +62,13 @@ class Writer:
     async def run(self, stopping: asyncio.Event) -> None:
         """Write until stopping; whatever is refused is tried again, from the last acknowledged entry on."""
         backoff = Backoff(cap_s=5.0)
-        await self._in_thread(self._recover)
+        recovered = False
         while not stopping.is_set():
             try:
+                if not recovered:
+                    await self._bus.check(self._partitions)  # the store follows the streams in their number of partitions
+                    await self._in_thread(self._recover)
+                    recovered = True
                 await self.take_up()
                 self.obstacle = None
                 backoff.reset()
@@ -79,7 +84,7 @@ class Writer:
 
     def _recover(self) -> None:
         durable = self._days.recover()
-        self._positions = Positions(durable, dict(durable))
+        self._positions = Positions(durable, dict(durable), self._days.begin)
 
     async def take_up(self) -> None:
         """What a start and a return of Redis have in common: it may be empty, or hold what was never acknowledged."""
@@ -128,8 +133,8 @@ class Writer:
         if work.lost:
             logger().error("entries were trimmed before they were read; the gateway publishes them again", entries=work.lost)
         now = time.time_ns()
-        for recv_ts, _ in work.oldest_recv:
-            self._latency.record(max(0.0, (now - recv_ts) / 1e9))
+        for session, recv_ts in work.oldest_recv:
+            self._latency.record(max(0.0, (now - recv_ts) / 1e9), {"session": session})
         await self._bus.commit(self._partition, work.positions.durable, work.entry_ids)
         point("acknowledged")
 
@@ -138,16 +143,19 @@ class Writer:
 
 
 def in_commits(deliveries: list[Delivery]) -> Iterator[list[Delivery]]:
-    """The deliveries in order, in parts of as many ticks as one commit takes."""
+    """The deliveries in order, in parts of as many ticks and bytes as one commit takes."""
     part: list[Delivery] = []
-    ticks = 0
+    ticks = size = 0
     for delivery in deliveries:
-        count = (delivery.fields or {}).get(b"n", b"")
+        fields = delivery.fields or {}
+        count = fields.get(b"n", b"")
         entry_ticks = int(count) if count.isdigit() and len(count) < 9 else 0
-        if part and ticks + entry_ticks > COMMIT_TICKS_MAX:
+        entry_size = len(fields.get(b"d", b""))
+        if part and (ticks + entry_ticks > COMMIT_TICKS_MAX or size + entry_size > COMMIT_BYTES_MAX):
             yield part
-            part, ticks = [], 0
+            part, ticks, size = [], 0, 0
         part.append(delivery)
         ticks += entry_ticks
+        size += entry_size
     if part:
         yield part

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from libs.common.bus import Bus, BusRefused, Entry, RedisBus, decode_payload, encode_payload, read_entry
 from libs.common.domain.errors import Retryable
+from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.testing.fake_bus import FakeBus
 
 TICK = ("EUR/USD", "LP1", 1_700_000_000_000_000_000, 0, 1_700_000_000_000_001_000, 1_085_120_000, None, 1e6, None, 64)
@@ -178,6 +180,104 @@ def test_another_number_of_partitions_than_the_streams_were_filled_with_is_refus
     asyncio.run(scenario())
 
 
+def test_a_reader_is_refused_too_but_never_settles_the_number_of_partitions(redis_url: str) -> None:
+    async def scenario() -> None:
+        bus = RedisBus(redis_url)
+        await bus.check(4, read_only=True)
+        await bus.check(1)
+        with pytest.raises(BusRefused, match="TICKVAULT_PARTITIONS is 4"):
+            await bus.check(4, read_only=True)
+        await bus.close()
+
+    asyncio.run(scenario())
+
+
+HEALTH = FeedHealth(
+    session="LP1", kind="fix", state="established", up=True, at=20, since=10, alarm="look", stale=["FX"], last_quote_at=19,
+    next_in=7, next_out=8, messages=6, garbled=1, rejects_received=2, resend_requests=3, duplicates_dropped=4,
+    heartbeat_rtt_s=0.25, symbols=128, refused_symbols={"ABC": "unknown"}, open_gaps=1, retry_at=30, alerts={"stale": "FX"},
+)  # fmt: skip
+
+
+def alert(number: int) -> Alert:
+    return Alert(at=number, source="gateway", session="LP1", kind="stale", state="raised", text=f"no quotes ({number})")
+
+
+def test_the_health_of_sessions_is_replaced_one_by_one_and_told_by_name(play) -> None:
+    async def scenario(bus: Bus) -> None:
+        assert await bus.feed_health() == []
+        other = FeedHealth(session="A", kind="rest", state="disconnected", up=False, at=20, since=10)
+        await bus.set_feed_health([HEALTH, other])
+        later = FeedHealth(session="LP1", kind="fix", state="logon_sent", up=False, at=21, since=21)
+        assert await bus.feed_health() == [other, HEALTH]
+        await bus.set_feed_health([later])
+        await bus.set_feed_health([])
+        assert await bus.feed_health() == [other, later]
+
+    play(scenario)
+
+
+def test_alerts_are_told_newest_first_as_many_as_asked_for(play) -> None:
+    async def scenario(bus: Bus) -> None:
+        assert await bus.alerts(10) == []
+        await bus.add_alerts([])
+        await bus.add_alerts([alert(1), alert(2)])
+        await bus.add_alerts([alert(3)])
+        assert await bus.alerts(2) == [alert(3), alert(2)]
+        assert await bus.alerts(10) == [alert(3), alert(2), alert(1)]
+
+    play(scenario)
+
+
+def test_what_says_nothing_of_a_session_or_an_alert_is_left_out(redis_url: str) -> None:
+    import redis
+
+    async def scenario() -> None:
+        bus = RedisBus(redis_url)
+        await bus.set_feed_health([HEALTH])
+        await bus.add_alerts([alert(1)])
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset("feed_health", mapping={"A": b"{", "B": b'{"session": "B"}', "C": b'{"session": "\xff"}', "D": b""})
+            client.hset("feed_health", "E", msgspec.json.encode(HEALTH).replace(b'"at":20', b'"at":9223372036854775808'))
+            client.xadd("alerts", {"d": b"[]"})
+            client.xadd("alerts", {"x": b"1"})
+        assert await bus.feed_health() == [HEALTH]
+        assert await bus.alerts(10) == [alert(1)]
+        await bus.close()
+
+    asyncio.run(scenario())
+
+
+def test_fields_a_later_gateway_adds_are_ignored_and_missing_ones_have_defaults(redis_url: str) -> None:
+    import redis
+
+    async def scenario() -> None:
+        bus = RedisBus(redis_url)
+        text = b'{"session":"LP1","kind":"fix","state":"established","up":true,"at":2,"since":1,"weather":"fine"}'
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset("feed_health", "LP1", text)
+        (found,) = await bus.feed_health()
+        assert (found.session, found.stale, found.next_in) == ("LP1", [], None)
+        await bus.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_log_of_alerts_does_not_grow_for_ever(redis_url: str) -> None:
+    import redis
+
+    async def scenario() -> None:
+        bus = RedisBus(redis_url)
+        for start in range(0, 12_000, 1_000):
+            await bus.add_alerts([alert(number) for number in range(start, start + 1_000)])
+        with redis.Redis.from_url(redis_url) as client:
+            assert client.xlen("alerts") < 10_500
+        assert (await bus.alerts(1))[0].at == 11_999
+        await bus.close()
+
+    asyncio.run(scenario())
+
+
 def test_an_absent_redis_is_retryable() -> None:
     async def scenario() -> None:
         bus = RedisBus("redis://127.0.0.1:1/0")
@@ -185,6 +285,14 @@ def test_an_absent_redis_is_retryable() -> None:
             await bus.publish([(0, entry(0, 1))])
         with pytest.raises(Retryable):
             await bus.check(1)
+        with pytest.raises(Retryable):
+            await bus.feed_health()
+        with pytest.raises(Retryable):
+            await bus.alerts(1)
+        with pytest.raises(Retryable):
+            await bus.set_feed_health([HEALTH])
+        with pytest.raises(Retryable):
+            await bus.add_alerts([alert(1)])
         await bus.close()
 
     asyncio.run(scenario())

@@ -5,9 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from libs.common.bus import Entry, RedisBus, encode_payload, partition_of
-from libs.common.domain.moment import NS_PER_DAY, day_of
+from libs.common.domain.feed import Alert, FeedHealth
+from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, day_of
 from libs.common.store import Batch, DayFile, Layout
 from libs.common.testing.stack import READY_TIMEOUT_S, Stack
 
@@ -82,6 +84,51 @@ def test_a_redis_that_restarts_is_followed_on(stack):
     publish(stack, tick(1))
     wait_until(lambda: service.get("/api/quotes/latest/EURUSD")["quotes"][0]["seq"], lambda seq: seq == 1)
     assert service.running
+
+
+def report(stack, *sessions, alerts=()):
+    async def main():
+        bus = RedisBus(stack.redis_url)
+        await bus.set_feed_health(sessions)
+        await bus.add_alerts(alerts)
+        await bus.close()
+
+    asyncio.run(main())
+
+
+def test_feeds_are_as_the_gateway_says_until_it_says_nothing_or_redis_is_away(stack):
+    service = start(stack)
+    assert service.get("/api/pipeline/feed-health") == {"status": "down", "sessions": []}
+    now = time.time_ns()
+    report(
+        stack,
+        FeedHealth("LP1", "fix", "established", up=True, at=now, since=now, alerts={"stale": "FX is quiet"}),
+        FeedHealth("LP2", "fix", "established", up=True, at=now - 60 * NS_PER_S, since=now),
+        alerts=[Alert(now, "gateway", "LP1", "stale", "raised", "FX is quiet")],
+    )
+    health = service.get("/api/pipeline/feed-health")
+    assert health["status"] == "degraded"
+    assert [(line["session"], line["state"], line["reporting"]) for line in health["sessions"]] == [
+        ("LP1", "established", True),
+        ("LP2", "unknown", False),
+    ]
+    alerts = service.get("/api/pipeline/alerts")
+    assert [alert["text"] for alert in alerts["active"]] == [alert["text"] for alert in alerts["alerts"]] == ["FX is quiet"]
+    if stack.redis is not None:  # else it is not ours to stop
+        stack.redis.stop()
+        for path in ("feed-health", "alerts"):
+            assert service.get(f"/api/pipeline/{path}")["status"] == 503
+
+
+def test_a_reader_leaves_the_number_of_partitions_to_who_writes(stack):
+    service = start(stack, TICKVAULT_PARTITIONS="3")
+    with redis.Redis.from_url(stack.redis_url) as client:
+        assert client.get("tickvault_partitions") is None
+        client.set("tickvault_partitions", 1)
+    publish(stack, tick())
+    ready = wait_until(lambda: service.get("/readyz"), lambda found: not found["ready"])
+    assert "filled with 1 partitions, TICKVAULT_PARTITIONS is 3" in ready["obstacles"]["stream"]
+    assert service.get("/api/quotes/latest")["status"] == 503
 
 
 def test_without_redis_history_is_served_and_the_service_is_not_ready(stack, tmp_path):

@@ -42,7 +42,7 @@ class FeedHealth(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One line of the log of alerts. `kind`: stale, disconnected, logon_rejected, sequence, journal, symbols_refused …"""
+    """One line of the log of alerts. `kind`: stale, disconnected, logon_rejected, sequence, disk, symbols_refused …"""
 
     at: Ns
     source: str  # the service

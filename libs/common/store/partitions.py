@@ -97,7 +97,7 @@ def _level(data_dir: Path, before: _Settled) -> dict[str, int]:
         if len(set(positions)) > 1:
             behind = positions.index(min(positions))
             raise Rejected(
-                f"the store was written in {before.partitions} partitions, and partition {behind} is behind in session {session}: "
+                f"the store was written in {before.partitions} partitions, and in session {session} number {behind} is behind: "
                 f"start everything with TICKVAULT_PARTITIONS={before.partitions}, stop the gateway, wait until lag.entries "
                 "in /api/pipeline/stats is 0, and change the number then"
             )

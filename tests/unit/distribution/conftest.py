@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from libs.common.bus import Backlog, Delivery, Entry, encode_payload
+from libs.common.bus import Backlog, BusRefused, Delivery, Entry, encode_payload
 from libs.common.domain.errors import Retryable
+from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.domain.moment import day_of, parse_moment
 from libs.common.domain.record import Gap
 from libs.common.runtime import Health
@@ -52,6 +53,9 @@ class FakeStream:
     waiting: Backlog = field(default_factory=lambda: Backlog(0, 0.0))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     tails: int = 0
+    partitions: int | None = None  # settled by who writes
+    sessions: list[FeedHealth] = field(default_factory=list)
+    log: list[Alert] = field(default_factory=list)
 
     def add(self, *ticks, partition=0):
         self.entries[partition].append(delivery(len(self.entries[partition]) + 1, list(ticks)))
@@ -65,8 +69,11 @@ class FakeStream:
         if self.failing:
             raise Retryable("Redis: ConnectionError: gone")
 
-    async def check(self, partitions):
+    async def check(self, partitions, *, read_only=False):
         self._refuse()
+        assert read_only
+        if self.partitions not in (None, partitions):
+            raise BusRefused(f"filled with {self.partitions} partitions")
 
     async def tail(self, partition, count):
         self._refuse()
@@ -88,6 +95,14 @@ class FakeStream:
         self._refuse()
         return self.waiting
 
+    async def feed_health(self):
+        self._refuse()
+        return self.sessions
+
+    async def alerts(self, count):
+        self._refuse()
+        return self.log[::-1][:count]
+
 
 @dataclass
 class Vault:
@@ -97,7 +112,7 @@ class Vault:
     now: int = NOW
 
     def layout(self, partition: int | None = None) -> Layout:
-        return Layout(self.folder, partition or 0, partition is not None)
+        return Layout(self.folder, partition or 0, 1 if partition is None else 64)
 
     def write(self, *ticks, late=False, partition=None, gaps=(), closed=False):
         """Each tick goes to the file of its day."""

@@ -150,6 +150,44 @@ def test_a_failing_redis_is_waited_for_and_followed_on_from_the_last_entry(strea
     asyncio.run(scenario())
 
 
+def test_streams_filled_with_another_number_of_partitions_later_are_refused_and_latest_is_not_served(stream, tick, until):
+    async def scenario():
+        health, stopping = Health(), asyncio.Event()
+        follower = Follower(stream, 1, Latest(), health, backoff=Backoff(first_s=0.0001, cap_s=0.0001))
+        health.started = True
+        running = asyncio.create_task(follower.run(stopping))
+        await until(follower.tail_read.is_set)
+        stream.partitions = 4
+        stream.add(tick())
+        await until(lambda: "filled with 4" in health.obstacles().get("stream", ""))
+        assert not follower.tail_read.is_set()
+        stopping.set()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_the_loop_ends_also_where_the_client_loses_a_cancellation(stream, until):
+    class Deaf(type(stream)):
+        deaf = False
+
+        async def check(self, partitions, *, read_only=False):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.deaf = True
+
+    async def scenario():
+        deaf, stopping = Deaf(), asyncio.Event()
+        running = asyncio.create_task(Follower(deaf, 1, Latest(), Health()).run(stopping))
+        await asyncio.sleep(0.01)
+        stopping.set()
+        await running
+        assert deaf.deaf
+
+    asyncio.run(scenario())
+
+
 def test_a_bug_ends_the_loop(stream):
     class Broken(type(stream)):
         async def tail(self, partition, count):

@@ -4,6 +4,7 @@ import asyncio
 
 from pydantic import TypeAdapter
 
+from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.domain.moment import parse_moment
 from services.distribution import schema
 
@@ -20,6 +21,8 @@ def test_operations_are_named_as_a_client_s_methods(vault):
         "get_latest",
         "list_latest",
         "get_pipeline_stats",
+        "get_feed_health",
+        "list_alerts",
     }
 
 
@@ -37,6 +40,12 @@ def test_every_operation_declares_problems_and_none_a_422(vault):
 def test_answers_are_what_the_description_says(vault, tick, gap, stream, until):
     vault.write(tick(ts=MIDNIGHT), gaps=[gap("2026-11-20T01:00", None)])
     stream.add(tick())
+    stream.sessions.append(
+        FeedHealth(
+            "LP1", "fix", "logon_rejected", up=False, at=MIDNIGHT, since=MIDNIGHT, retry_at=MIDNIGHT, alerts={"stale": "FX"}
+        )
+    )
+    stream.log.append(Alert(MIDNIGHT, "gateway", "LP1", "stale", "raised", "no quotes"))
 
     async def scenario():
         async with vault.serving(stream) as client:
@@ -48,6 +57,8 @@ def test_answers_are_what_the_description_says(vault, tick, gap, stream, until):
                 "/api/quotes/latest/EURUSD": schema.LatestQuotes,
                 "/api/quotes/latest": list[schema.SymbolQuote],
                 "/api/pipeline/stats": schema.PipelineStats,
+                "/api/pipeline/feed-health": schema.FeedHealth,
+                "/api/pipeline/alerts": schema.Alerts,
                 "/nope": schema.ProblemBody,
             }
             for path, shape in answers.items():
