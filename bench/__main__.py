@@ -1,6 +1,6 @@
 """make bench: prints the table of figures, writes bench/results/latest.json, says what was not reached.
 
-python -m bench [decoder persist end_to_end latency memory] runs some of them; memory (10 M ticks) takes minutes.
+python -m bench [decoder persist end_to_end latency burst memory] runs some of them; memory (10 M ticks) takes minutes.
 """
 
 import json
@@ -24,6 +24,8 @@ TARGETS = {  # name: (bound, whether more is better)
     "decoder_to_simplefix": (8, True),
     "persist_ticks_per_s": (300_000, True),
     "latency_p99_ms": (25, False),
+    "burst_others_read_p99_ms": (50, False),
+    "burst_others_durable_p99_ms": (50, False),
     "gateway_mb_after_10m": (200, False),
     "persistence_mb_after_10m": (200, False),
     "gateway_mb_redis_away": (200, False),
@@ -42,6 +44,7 @@ def main(names: list[str]) -> int:
         "persist": lambda: persist.measure(folder / "persist"),
         "end_to_end": lambda: pipeline.end_to_end(folder / "end_to_end"),
         "latency": lambda: pipeline.latency(folder / "latency"),
+        "burst": lambda: pipeline.burst(folder / "burst"),
         "memory": lambda: pipeline.memory(folder / "memory"),
     }
     results = json.loads(RESULTS.read_text("utf-8")) if names and RESULTS.exists() else {}

@@ -1,6 +1,7 @@
 """Gateway, Redis and persistence as processes: FIX bytes on a socket to durable rows."""
 
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -9,12 +10,16 @@ from pathlib import Path
 
 from wire import Acceptor, increment, symbol_name, utc_stamp, write_messages
 
+from libs.common.store import Layout
 from libs.common.testing.stack import Stack
 
 END_TO_END_TICKS = 1_000_000
 LATENCY_TICKS_PER_S = 10_000
 LATENCY_S = 20
 MEMORY_TICKS = 10_000_000
+QUIET_TICKS_PER_S = 200
+BURST_MESSAGES_PER_S = 10_000
+BURST_S, BURSTS = 1.0, 10
 AWAY_S = 60
 AWAY_TICKS_PER_S = 50_000
 TIMEOUT_S = 600
@@ -23,15 +28,22 @@ TIMEOUT_S = 600
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[Stack, Acceptor]]:
     """A stack whose one LP is ours, subscribed and quiet."""
-    stack, acceptor = Stack(folder), Acceptor()
+    with running_many(folder, "LP1") as (stack, acceptors):
+        yield stack, acceptors[0]
+
+
+@contextmanager
+def running_many(folder: Path, *providers: str) -> Iterator[tuple[Stack, list[Acceptor]]]:
+    stack, acceptors = Stack(folder), [Acceptor(provider) for provider in providers]
     stack.start_redis("--appendonly", "no")  # losing Redis loses nothing: the journal is the outbox
-    stack.add_feed("LP1", acceptor.port)
+    for acceptor in acceptors:
+        stack.add_feed(acceptor.provider, acceptor.port)
     try:
         stack.spawn("gateway", "gateway")
         stack.spawn("persistence", "persistence")
         stack.wait_ready("gateway", "persistence")
-        assert acceptor.subscribed.wait(30), "the gateway did not subscribe"
-        yield stack, acceptor
+        assert all(acceptor.subscribed.wait(30) for acceptor in acceptors), "the gateway did not subscribe"
+        yield stack, acceptors
     finally:
         stack.stop()
 
@@ -75,11 +87,56 @@ def latency(folder: Path) -> dict[str, float]:
     with running(folder) as (stack, acceptor):
         _pace(acceptor, LATENCY_TICKS_PER_S, LATENCY_S, Acceptor.FIRST_SEQ)
         wait_written(stack, LATENCY_TICKS_PER_S * LATENCY_S)
-        buckets = []
-        for name, count in stack.processes["persistence"].metrics().items():
-            if found := re.match(r'ticks_end_to_end_latency_seconds_bucket\{le="([^"]+)"\}', name):
-                buckets.append((float(found[1]), count))
+        buckets = _latency(stack, "LP1")
         return {"latency_p50_ms": _quantile(buckets, 0.5), "latency_p99_ms": _quantile(buckets, 0.99)}
+
+
+def burst(folder: Path) -> dict[str, float]:
+    """Three sessions, two at 200 ticks/s; the third sends 10,000 messages/s every other second. What the quiet ones feel.
+
+    read: from their engine's clock to our reading (1 ms is the clock's own grain); durable: from there to the disk.
+    """
+    folder.mkdir(parents=True)
+    with running_many(folder, "LP1", "LP2", "LP3") as (stack, acceptors):
+        loud, *quiet = acceptors
+        seconds = 2 * BURST_S * BURSTS
+        paces = [
+            threading.Thread(target=_pace, args=(acceptor, QUIET_TICKS_PER_S, seconds, Acceptor.FIRST_SEQ)) for acceptor in quiet
+        ]
+        for pace in paces:
+            pace.start()
+        seq = Acceptor.FIRST_SEQ
+        for _ in range(BURSTS):
+            seq = _pace(loud, BURST_MESSAGES_PER_S, BURST_S, seq)
+            time.sleep(BURST_S)
+        for pace in paces:
+            pace.join()
+        wait_written(stack, seq - Acceptor.FIRST_SEQ + int(2 * QUIET_TICKS_PER_S * seconds))
+        durable = max(_quantile(_latency(stack, acceptor.provider), 0.99) for acceptor in quiet)
+        return {"burst_others_read_p99_ms": _read_delay_p99_ms(stack, "LP1"), "burst_others_durable_p99_ms": durable}
+
+
+def _read_delay_p99_ms(stack: Stack, loud: str) -> float:
+    delays = []
+    for _, path in Layout(stack.data_dir).day_files():
+        with sqlite3.connect(path) as connection:
+            rows = connection.execute(
+                "SELECT recv_ts - ts FROM ticks JOIN providers USING (provider_id) WHERE provider <> ?", (loud,)
+            )
+            delays += [delay for (delay,) in rows]
+    return round(sorted(delays)[int(len(delays) * 0.99)] / 1e6, 2)
+
+
+def _latency(stack: Stack, session: str) -> list[tuple[float, float]]:
+    """Buckets of a session: upper bound in seconds, ticks up to it."""
+    pattern = re.compile(r"ticks_end_to_end_latency_seconds_bucket\{(.*)\}")
+    buckets = []
+    for name, count in stack.processes["persistence"].metrics().items():
+        if found := pattern.match(name):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', found[1]))
+            if labels["session"] == session:
+                buckets.append((float(labels["le"]), count))
+    return buckets
 
 
 def _pace(acceptor: Acceptor, ticks_per_s: int, seconds: float, first_seq: int, ticks_per_message: int = 1) -> int:
@@ -96,7 +153,7 @@ def _pace(acceptor: Acceptor, ticks_per_s: int, seconds: float, first_seq: int, 
             quotes = [
                 (symbol_name((at + k) % 128), f"1.{at % 9000 + 1000}", f"1.{at % 9000 + 1002}") for k in range(ticks_per_message)
             ]
-            slice_.append(increment(seq, quotes, stamp))
+            slice_.append(increment(seq, quotes, stamp, acceptor.provider))
             seq += 1
         if slice_:
             acceptor.connection.sendall(b"".join(slice_))

@@ -16,7 +16,7 @@ def symbol_name(number: int) -> str:
     return f"SYM{number:03d}/USD"
 
 
-def increment(seq: int, quotes: list[tuple[str, str, str]], stamp: str) -> bytes:
+def increment(seq: int, quotes: list[tuple[str, str, str]], stamp: str, provider: str = "LP1") -> bytes:
     """A 35=X in QuickFIX's order with a bid and an ask entry for each (symbol, bid, ask)."""
     date, clock = stamp.split("-")
     entries = "".join(
@@ -24,7 +24,7 @@ def increment(seq: int, quotes: list[tuple[str, str, str]], stamp: str) -> bytes
         for symbol, bid, ask in quotes
         for side, price, size in ((0, bid, 1000000), (1, ask, 1500000))
     )
-    body = f"35=X\x0134={seq}\x0149=LP1\x0152={stamp}\x0156=TICKVAULT\x01262=1\x01268={2 * len(quotes)}\x01{entries}"
+    body = f"35=X\x0134={seq}\x0149={provider}\x0152={stamp}\x0156=TICKVAULT\x01262=1\x01268={2 * len(quotes)}\x01{entries}"
     return frame(body)
 
 
@@ -58,7 +58,8 @@ class Acceptor:
 
     FIRST_SEQ = 3
 
-    def __init__(self) -> None:
+    def __init__(self, provider: str = "LP1") -> None:
+        self.provider = provider
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.subscribed = threading.Event()
@@ -75,10 +76,10 @@ class Acceptor:
                 kind = message.get(35)
                 stamp = utc_stamp(time.time())
                 if kind == b"A":
-                    self._send(f"35=A\x0134=1\x0149=LP1\x0152={stamp}\x0156=TICKVAULT\x0198=0\x01108=30\x01141=Y\x01")
+                    self._send(f"35=A\x0134=1\x0149={self.provider}\x0152={stamp}\x0156=TICKVAULT\x0198=0\x01108=30\x01141=Y\x01")
                 elif kind == b"x":
                     group = "".join(f"55={symbol_name(number)}\x01" for number in range(SYMBOLS))
-                    head = f"35=y\x0134=2\x0149=LP1\x0152={stamp}\x0156=TICKVAULT\x01320=1\x01322=1\x01560=0\x01"
+                    head = f"35=y\x0134=2\x0149={self.provider}\x0152={stamp}\x0156=TICKVAULT\x01320=1\x01322=1\x01560=0\x01"
                     self._send(f"{head}146={SYMBOLS}\x01{group}")
                 elif kind == b"V":
                     asked += 1

@@ -22,6 +22,11 @@ FIGURES = {  # name in latest.json: what it is, unit
     "end_to_end_ticks_per_s": ("FIX bytes on a socket to durable rows", "ticks/s"),
     "latency_p50_ms": ("socket to durable at 10,000 ticks/s, p50", "ms"),
     "latency_p99_ms": ("socket to durable at 10,000 ticks/s, p99", "ms"),
+    "burst_others_read_p99_ms": (
+        "two quiet sessions beside bursts of 10,000 messages/s on a third: engine to our reading, p99",
+        "ms",
+    ),
+    "burst_others_durable_p99_ms": ("the same, socket to durable, p99", "ms"),
     "persist_ticks_per_s": ("persistence alone: stream to durable rows", "ticks/s"),
     "decoder_messages_per_s": ("framing and decoding of a mix of W and X", "messages/s"),
     "simplefix_messages_per_s": ("the same mix, simplefix's parser alone", "messages/s"),

@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.testing.redis_server import RedisServer, start_redis
 
-KEPT = {"TICKVAULT_TEST_DATA", "TICKVAULT_JSPUREFIX"}  # where tests find what is not ours
+KEPT = {"TICKVAULT_TEST_DATA", "TICKVAULT_JSPUREFIX", "TICKVAULT_QUICKFIX_DEFINITIONS"}  # where tests find what is not ours
 for name in [name for name in os.environ if name.startswith("TICKVAULT_") and name not in KEPT]:
     del os.environ[name]  # tests never touch what runs on this machine
 

@@ -87,7 +87,7 @@ class Monitor:
         if report.stale:
             alerts["stale"] = f"no quotes although the market is open: {', '.join(report.stale)}"
         if link.recorder.refuses:
-            alerts["journal"] = link.recorder.refuses
+            alerts["disk"] = link.recorder.refuses
         return msgspec.structs.replace(report, since=since, alerts=alerts)
 
     def _note(self, report: FeedHealth, before: dict[str, str], now: int) -> None:

@@ -26,6 +26,7 @@ ROUND_TICKS_MAX = 20_000  # published in one round trip
 BOOK_WEIGHT = 10  # ticks that take the memory of a book
 WATCH_INTERVAL_S = 1.0
 ENTRY_BOOKS_MAX = 200  # of some kB each
+BOOK_ENTRIES_MAX = 8  # of one record: each has a position of its own inside the record, and the shortest has 17 bytes
 READ_RECORDS_PER_TURN = 4  # of a replay, before the sockets get their turn
 
 
@@ -226,7 +227,7 @@ class Publisher:
                 ("gaps", outcome.gaps, ENTRY_TICKS_MAX),
                 ("quarantine", outcome.quarantined, ENTRY_TICKS_MAX),
                 ("trades", outcome.trades, ENTRY_TICKS_MAX),
-                ("books", outcome.books, ENTRY_BOOKS_MAX),
+                ("books", outcome.books, max(ENTRY_BOOKS_MAX, -(-len(outcome.books) // BOOK_ENTRIES_MAX))),
                 ("ticks", outcome.ticks, ENTRY_TICKS_MAX),
             )
             for kind, records, size in kinds:

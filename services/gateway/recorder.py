@@ -41,6 +41,7 @@ class Recorder:
         self._health = health
         self._fsync_s = fsync_ms / 1000
         self._keep_s = keep_days * 86_400
+        self._syncing = asyncio.Lock()
         self._log = logger().bind(session=name)
 
     def write(self, recv_ts: int, direction: Direction, data: bytes) -> bool:
@@ -70,6 +71,11 @@ class Recorder:
             self._health.beat(f"session {self.name}")
             await asyncio.sleep(DISK_RETRY_S)
 
+    async def sync(self) -> None:
+        """Make what was written before this call survive a power loss. Retryable: the disk refuses."""
+        async with self._syncing:  # the journal takes one at a time; who waits here finds its record synced, or syncs it
+            await asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
+
     async def run(self, receive: Callable[[asyncio.Event], Awaitable[None]], stopping: asyncio.Event) -> None:
         """`receive` until stopping; it is cancelled where its drain takes too long."""
         drained = asyncio.Event()
@@ -95,7 +101,7 @@ class Recorder:
         while not drained.is_set():
             await pause(drained, self._fsync_s)
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self.journal.sync)
+                await self.sync()
             except Retryable as error:
                 self._log.error("the journal cannot be synced", error=str(error))
 

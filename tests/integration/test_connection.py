@@ -33,7 +33,7 @@ from services.gateway.replay import recover
 from tests.unit.gateway.gateway_lp import PRICE_ONE, build, entry, increment, make_feed, quote
 
 SOON_S = 10.0
-QUICK = Patience(logon_s=0.5, logout_s=0.6, close_s=0.5, reconnect_first_s=0.02, reconnect_cap_s=0.1)
+QUICK = Patience(logon_s=0.5, logout_s=0.6, farewell_s=0.6, close_s=0.5, reconnect_first_s=0.02, reconnect_cap_s=0.1)
 
 
 async def until(reached, what="the state waited for"):
@@ -447,7 +447,7 @@ def test_12_an_lp_that_logs_out_and_does_not_close_is_left_after_the_timeout(tmp
             await line.until_ended()
             assert 0.6 <= line.ended_at - line.times_of("5")[0] < 1.6
             await lp.logged_on(2)
-        assert disconnects(logs)[0]["reason"] == "no answer to the logout"
+        assert disconnects(logs)[0]["reason"] == "logged out by the LP"
 
     run(scenario)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.feeds import FixFeed
+from services.gateway.feeds import FixFeed, load_feeds
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +29,16 @@ def test_every_key_of_the_feeds_file_is_explained():
     page = (ROOT / "docs" / "feeds.md").read_text("utf-8")
     explained = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     assert explained == set(FixFeed.model_fields)
+
+
+def test_every_example_of_a_feeds_file_is_one(tmp_path):
+    page = (ROOT / "docs" / "feeds.md").read_text("utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert examples
+    for example in examples:
+        path = tmp_path / "feeds.toml"
+        path.write_text(example, "utf-8")
+        assert load_feeds(path).all, example
 
 
 def test_every_metric_is_in_the_runbook():

@@ -31,6 +31,9 @@ SILENCE_FACTOR = 1.2  # (35) of the heartbeat interval: transmission time is all
 WRITE_BUFFER_MAX = 1_000_000  # an LP that does not read what we send is gone
 ROUND_TRIP_INTERVAL_S = 60.0  # between two TestRequests that only measure the round trip
 SCHEDULE_INTERVAL_S = 1.0
+TEST_REQ_ID = "TEST"  # QuickFIX's
+
+_WITHOUT_GROUPS = frozenset({"0", "1", "2", "3", "4", "5", "A", "j"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class Patience:
 
     connect_s: float = 10.0  # TCP and TLS
     logon_s: float = 10.0  # (7)
-    logout_s: float = 10.0  # (11, 12)
+    logout_s: float = 10.0  # (11) for the answer to ours
+    farewell_s: float = 2.0  # (12) for the LP to close after we answered its logout
     close_s: float = 5.0  # for what is still to be written when we close
     reconnect_first_s: float = 0.2
     reconnect_cap_s: float = 30.0
@@ -62,9 +66,9 @@ class Connection(asyncio.Protocol):
         self._unwritten: deque[tuple[int, Direction, bytes]] = deque()  # what the disk refused, in order
         self._log = logger().bind(session=session.feed.name)
         self._logon_at = self._asked_at = self._checked_at = self._last_sent = self._last_received = time.monotonic()
-        self._test_request: tuple[str, float] | None = None  # id and when it was sent, because of a silence
-        self._asked = ""  # id of the last TestRequest
+        self._test_request: float | None = None  # when it was sent, because of a silence
         self._logout_at: float | None = None
+        self._answered = False  # the logout is the LP's, ours its answer
         self._closing_at: float | None = None
         self._established_at: float | None = None
         self.lost = asyncio.get_running_loop().create_future()
@@ -105,9 +109,9 @@ class Connection(asyncio.Protocol):
         if not self._recorder.write(recv_ts, direction, data):
             return False
         session = self._session
-        if self._asked and session.last_answer == self._asked:
+        if session.last_answer == TEST_REQ_ID:
             self.heartbeat_rtt_s = time.monotonic() - self._asked_at
-            self._asked = ""
+            session.last_answer = ""
         if session.sends:
             self._send_all()
         if session.disconnect_reason is not None and self._transport is not None and not self._transport.is_closing():
@@ -152,6 +156,8 @@ class Connection(asyncio.Protocol):
         if send.msg_type == "A":
             fields += [(553, feed.username)] if feed.username else []
             fields += [(554, self._password)] if self._password else []
+        if send.msg_type in _WITHOUT_GROUPS:
+            fields.sort(key=lambda field: field[0])  # as QuickFIX does; with a group, order has a meaning
         seq = state.next_out if send.seq is None else send.seq
         stamp = now_ns()
         frame = encode(
@@ -167,6 +173,7 @@ class Connection(asyncio.Protocol):
             self._logon_at = self._last_sent
         elif send.msg_type == "5" and self._logout_at is None:
             self._logout_at = self._last_sent
+            self._answered = True
         if transport.get_write_buffer_size() > WRITE_BUFFER_MAX:
             self._log.warning("the LP does not read; closing")
             transport.abort()
@@ -186,8 +193,10 @@ class Connection(asyncio.Protocol):
         if status == "established" and self._established_at is None:
             self._established_at = now
             self._staleness.begin()
-        if self._logout_at is not None and now - self._logout_at > self._patience.logout_s:
-            self.abandon("no answer to the logout")
+        if self._logout_at is not None and now - self._logout_at > self._logout_patience_s:
+            self.abandon(
+                self._session.alarms.get("logged_out", "logged out by the LP") if self._answered else "no answer to the logout"
+            )
         elif self.blocked:
             self.retry_disk()
         elif status == "logon_sent" and now - self._logon_at > self._patience.logon_s:
@@ -199,6 +208,10 @@ class Connection(asyncio.Protocol):
         if status == "established" and now - self._checked_at > SCHEDULE_INTERVAL_S and not self.blocked:
             self._checked_at = now
             self._check_clock()
+
+    @property
+    def _logout_patience_s(self) -> float:
+        return self._patience.farewell_s if self._answered else self._patience.logout_s
 
     def _check_clock(self) -> None:
         """(14) The session's stretch may be over; and groups of symbols may have gone stale, or a resend not come."""
@@ -231,20 +244,21 @@ class Connection(asyncio.Protocol):
     def _check_silence(self, now: float, heartbeat_s: int) -> None:
         silence_s = now - self._last_received
         if silence_s <= heartbeat_s * SILENCE_FACTOR:
-            if self._test_request is not None and self._last_received > self._test_request[1]:
+            if self._test_request is not None and self._last_received > self._test_request:
                 self._test_request = None  # any message counts as life
             if now - self._asked_at > ROUND_TRIP_INTERVAL_S:
                 self._ask_for_life(now)
         elif self._test_request is None:
             self._test_request = self._ask_for_life(now)
-        elif now - self._test_request[1] > heartbeat_s * SILENCE_FACTOR:
+        elif now - self._test_request > heartbeat_s * SILENCE_FACTOR:
             self.abandon(f"silent for {silence_s:.0f} s, TestRequest unanswered")
 
-    def _ask_for_life(self, now: float) -> tuple[str, float]:
+    def _ask_for_life(self, now: float) -> float:
         """A TestRequest; its answer also measures the round trip."""
-        asked = self._asked, self._asked_at = f"TEST-{now_ns()}", now
-        self._send("1", [(112, self._asked)])
-        return asked
+        self._session.last_answer = ""
+        self._asked_at = now
+        self._send("1", [(112, TEST_REQ_ID)])
+        return now
 
     def abandon(self, reason: str) -> None:
         """Close without the LP's consent."""
@@ -258,7 +272,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         if self._session.state.status == "established":
-            self._logout_at = time.monotonic()  # also where the disk does not let us say so
+            self._answered, self._logout_at = False, time.monotonic()  # also where the disk does not let us say so
             self._session.subscriptions.unsubscribe()
             self._session.logout(text)
             self._send_all()

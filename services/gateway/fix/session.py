@@ -9,6 +9,8 @@ replay wants to send is thrown away, since what was really sent stands in the jo
 checklist in docs/fix.md.
 """
 
+import re
+
 import msgspec
 
 from libs.common.domain.errors import Rejected
@@ -21,7 +23,7 @@ from services.gateway.fix.framer import Framer
 from services.gateway.fix.quotes import Quotes
 from services.gateway.fix.state import Counts, Fields, Send, State
 from services.gateway.fix.subscription import Subscriptions
-from services.gateway.fix.wire import Clock, FieldError, Message, parse
+from services.gateway.fix.wire import Clock, FieldError, Message, parse, parse_roughly
 from services.gateway.journal import Direction, Record
 
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
@@ -31,8 +33,12 @@ RAW_BYTES_MAX = 65_536  # of a garbled piece, in quarantine; the journal has it 
 
 # (46) of these we check what we use of them: a tag that the standard does not know must not cost a subscription
 _READ_LENIENTLY = MARKET_DATA | {b"A", b"j", b"y", b"d", b"Y", b"b", b"AG", b"AI"}
-_ADMIN = frozenset({b"0", b"1", b"2", b"3", b"4", b"5"})
+_ADMIN = frozenset(
+    {b"1", b"2", b"3", b"4", b"5"}
+)  # to refuse one of these because of an LP's own tag (≥ 5000) would cost the session
 _REASON_MAX_42 = 11  # the SessionRejectReasons(373) that FIX 4.2 knows end here
+_GARBLED_LOGON = re.compile(rb"8=FIX.*\x0135=A\x01", re.DOTALL)
+_INACCURATE = "SendingTime accuracy problem"
 _ROUTES = {128: 115, 129: 116, 145: 144, 115: 128, 116: 129, 144: 145}  # tag received -> tag of the answer
 _LIVE = frozenset({"established", "logging_out"})
 
@@ -220,10 +226,11 @@ class Session:
         """(27-30, 32) Kept and counted; sequence numbers stand. Some number up to the last of this chunk may have been in it."""
         self.counts.garbled += len(garbled)
         self.state.garbled_until = max(self.state.held, default=self.state.next_in) + frames
+        reason = "garbled: not a FIX frame, or its length or checksum is wrong"
         for piece in garbled:
-            self.capture.quarantine(
-                recv_ts, "", "garbled: not a FIX frame, or its length or checksum is wrong", piece[:RAW_BYTES_MAX]
-            )
+            self.capture.quarantine(recv_ts, "", reason, piece[:RAW_BYTES_MAX])
+        if self.state.status == "logon_sent" and any(_GARBLED_LOGON.match(piece) for piece in garbled):  # (5)
+            self._refuse_session("Invalid logon: garbled")
 
     def _on_frame(self, frame: bytes, recv_ts: int) -> None:
         if self.state.status in {"closed", "rejected"}:
@@ -239,12 +246,14 @@ class Session:
 
     def _on_unparsable(self, frame: bytes, error: FieldError, recv_ts: int) -> None:
         """A whole frame with a broken field: it uses its number, so it is rejected, kept, and the session goes on."""
-        state, seq = self.state, _rough_seq(frame)
+        state, message = self.state, parse_roughly(frame)
+        number = message.get(34) or b""
+        seq = int(number) if number.isdigit() and len(number) < 19 else None
         self.capture.quarantine(recv_ts, "", f"undecodable: {error}", frame)
         if state.status == "logon_sent" or seq is None:
             self._refuse_session(f"Invalid message: {error}")
         elif seq == state.next_in:
-            self._reject(seq, error.reason, error.tag, str(error))
+            self._reject(seq, error, message)
             state.next_in += 1
             self._take_what_is_due(recv_ts)
         elif seq > state.next_in:
@@ -264,7 +273,7 @@ class Session:
             self._refuse_session("Incorrect BeginString")
             return False
         try:
-            seq = message.required_number(34)
+            message.required_number(34)
         except FieldError as error:  # (26)
             self.capture.quarantine_market_data(frame, recv_ts, str(error))
             self._refuse_session(f"MsgSeqNum: {error}")
@@ -274,17 +283,18 @@ class Session:
             return True  # (46) the check of its fields rejects it, when its number is due
         if message.text(49) != feed.target_comp_id or message.text(56) != feed.sender_comp_id:  # (23)
             self.capture.quarantine_market_data(frame, recv_ts, "wrong CompID")
-            self._refuse_session("CompID problem", reject=(seq, 9, 49 if message.text(49) != feed.target_comp_id else 56))
+            self._refuse_session("CompID problem", message, FieldError("CompID problem", None, 9))
             return False
         try:
             sending = self._clock.moment(message.get(52) or b"")
         except Rejected:
             self.capture.quarantine_market_data(frame, recv_ts, "SendingTime is missing or no time")
-            self._refuse_session("SendingTime is missing or no time", reject=(seq, 6 if message.get(52) else 1, 52))
+            wrong = FieldError("SendingTime is missing or no time", 52, 6 if message.get(52) else 1)
+            self._refuse_session(str(wrong), message, wrong)
             return False
         if self._tolerance_ns and abs(sending - recv_ts) > self._tolerance_ns:  # (24)
             self.capture.quarantine_market_data(frame, recv_ts, "SendingTime accuracy problem")
-            self._refuse_session("SendingTime accuracy problem", reject=(seq, 10, 52))
+            self._refuse_session(_INACCURATE, message, FieldError(_INACCURATE, None, 10))
             return False
         return True
 
@@ -297,6 +307,8 @@ class Session:
             self._on_reset(message, seq, recv_ts)
         elif msg_type == b"5" and state.status == "logon_sent" and seq != state.next_in:  # (7) the reason counts, not the number
             self._on_logout(message)
+        elif seq < state.next_in and msg_type in {b"2", b"5"} and not message.flag(43):  # what it asks for it needs all the same
+            self._process(message, frame, seq, recv_ts)
         elif seq < state.next_in:
             self._on_too_low(message, frame, seq, recv_ts)
         elif seq > state.next_in:
@@ -322,14 +334,14 @@ class Session:
             return True
         original = message.get(122)
         if original is None:
-            self._reject(seq, 1, 122, "Required tag missing")
+            self._reject(seq, FieldError("Required tag missing", 122, 1), message)
         else:
             try:
                 if self._clock.moment(original) <= self._clock.moment(message.get(52) or b""):
                     return True
             except Rejected:
                 pass
-            self._refuse_session("SendingTime accuracy problem", reject=(seq, 10, 122))
+            self._refuse_session(_INACCURATE, message, FieldError(_INACCURATE, None, 10))
         self.capture.quarantine_market_data(frame, recv_ts, "OrigSendingTime is missing or after SendingTime")
         return False
 
@@ -369,20 +381,20 @@ class Session:
                     self._on_refused(message.text(131), f"297={message.text(297)} {message.text(58)}", message)
                 case b"b" | b"AI":
                     pass
-                case b"y" | b"d":
+                case b"y" | b"d" if self.feed.symbols == "all":
                     self._on_list(message)
                 case b"A":
                     pass
                 case _ if msg_type in self._dictionary.message_types:  # (25)
-                    text = "Unsupported message type"
-                    self._send("j", [*_route_back(message), (45, seq), (372, message.text(35)), (380, 3), (58, text)])
+                    text = "Unsupported Message Type"
+                    self._send("j", [*_route_back(message), (45, seq), (58, text), (372, message.text(35)), (380, 3)])
                 case _:
                     raise FieldError("Invalid MsgType", 35, 11)
         except FieldError as error:
             if msg_type in MARKET_DATA:
                 self.capture.quarantine(recv_ts, "", f"undecodable: {error}", frame)
             else:
-                self._reject(seq, error.reason, error.tag, str(error), message)
+                self._reject(seq, error, message)
 
     def _take_what_is_due(self, recv_ts: int) -> None:
         """next_in has moved: process what is held, as far as it goes without a hole."""
@@ -476,12 +488,12 @@ class Session:
                 raise FieldError("Required tag missing", 1137, 1)
             expected_by_lp = message.number(789) if self.feed.next_expected_seq_num else None
         except FieldError as error:  # (5)
-            self._refuse_session(f"Invalid logon: {error}", reject=(seq, error.reason, error.tag))
+            self._refuse_session(f"Invalid logon: {error}", message, error)
             return
         if in_session and reset and seq == state.next_in == 2:  # QuickFIX answers our answer
             state.next_in = 3
             return
-        if reset and seq != 1:
+        if message.flag(141) and seq != 1:
             self._refuse_session(f"Logon with ResetSeqNumFlag must have MsgSeqNum 1, received {seq}")
             return
         if reset:  # (8, 9)
@@ -533,10 +545,10 @@ class Session:
         try:
             new = message.required_number(36)
         except FieldError as error:
-            self._reject(seq, error.reason, error.tag, str(error))
+            self._reject(seq, error, message)
             return
         if new < state.next_in:
-            self._reject(seq, 5, 36, f"Value is incorrect (out of range) for this tag, NewSeqNo={new}")
+            self._reject(seq, FieldError("Value is incorrect (out of range) for this tag", None, 5), message)
         else:
             self._skip(new, recv_ts, "reset")
             self._take_what_is_due(recv_ts)
@@ -614,25 +626,26 @@ class Session:
     def _too_low(self, seq: int) -> None:
         self._refuse_session(f"MsgSeqNum too low, expecting {self.state.next_in} but received {seq}", kind="sequence")
 
-    def _refuse_session(self, text: str, reject: tuple[int, int, int | None] | None = None, kind: str = "protocol") -> None:
+    def _refuse_session(
+        self, text: str, message: Message | None = None, error: FieldError | None = None, kind: str = "protocol"
+    ) -> None:
         """Logout with the reason and end the connection: nothing more of it counts. An operator has to look."""
-        if reject is not None:
-            seq, reason, tag = reject
-            self._reject(seq, reason, tag, text)
-        self._send("5", [(58, text)])
+        if message is not None and error is not None:
+            self._reject(message.required_number(34), error, message)
+        self._send("5", [(58, _printable(text))])
         self.alarms[kind] = text
         self.disconnect_reason = text
         self.state.status = "rejected"
 
-    def _reject(self, seq: int, reason: int, tag: int | None, text: str, message: Message | None = None) -> None:
-        fields: Fields = [*_route_back(message), (45, seq)] if message else [(45, seq)]
-        if tag is not None:
-            fields.append((371, tag))
-        if message and message.get(35):
-            fields.append((372, message.get(35) or b""))
-        if reason <= _REASON_MAX_42 or self.feed.begin_string != "FIX.4.2":
-            fields.append((373, reason))
-        self._send("3", [*fields, (58, _printable(text))])
+    def _reject(self, seq: int, error: FieldError, message: Message) -> None:
+        fields: Fields = [(45, seq), (58, _printable(str(error)))]
+        if error.tag is not None:
+            fields.append((371, error.tag))
+        if msg_type := message.get(35):
+            fields.append((372, msg_type))
+        if error.reason <= _REASON_MAX_42 or self.feed.begin_string != "FIX.4.2":
+            fields.append((373, error.reason))
+        self._send("3", [*_route_back(message), *fields])
 
     def _send(self, msg_type: str, fields: Fields, seq: int | None = None) -> None:
         self.sends.append(Send(msg_type, fields, seq))
@@ -666,13 +679,6 @@ def _gap_filled_to(message: Message, msg_type: bytes, seq: int) -> int | None:
         return None
     value = message.get(36) or b""
     return int(value) if value.isdigit() and len(value) < 19 and int(value) > seq else None
-
-
-def _rough_seq(frame: bytes) -> int | None:
-    """The MsgSeqNum of a frame that does not parse."""
-    at = frame.find(b"\x0134=")
-    value = frame[at + 4 : frame.find(b"\x01", at + 4)] if at > 0 else b""
-    return int(value) if value.isdigit() and len(value) < 19 else None
 
 
 def _printable(text: str) -> str:

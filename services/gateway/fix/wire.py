@@ -20,6 +20,7 @@ DATA_FIELDS = {90: 91, 93: 89, 95: 96, 212: 213, 348: 349, 350: 351, 352: 353, 3
                362: 363, 364: 365, 445: 446, 618: 619, 621: 622, 1401: 1402, 1403: 1404}  # fmt: skip
 _LENGTH_FIELD = re.compile(rb"\x01(?:" + b"|".join(b"%d" % tag for tag in DATA_FIELDS) + rb")=")
 
+ROUTING = frozenset({115, 116, 128, 129, 144, 145})  # OnBehalfOf…, DeliverTo…: the header of who asked by way of another
 _NOT_A_TAG = re.compile(rb"0|-[0-9]{1,8}")  # a number all the same: a Reject can name it
 _MOMENT_TEXT_MAX = 30
 _MEMO_MAX = 20_000
@@ -80,11 +81,17 @@ def parse(frame: bytes) -> Message:
         tag, separator, value = part.partition(b"=")
         if not separator or not tag.isdigit() or tag.startswith(b"0") or len(tag) > 9:
             number = int(tag) if separator and _NOT_A_TAG.fullmatch(tag) else None
-            raise FieldError(f"Invalid tag number: {part[:40]!r}", number, 0)
+            raise FieldError("Invalid tag number", number, 0)
         if not value:
             raise FieldError("Tag specified without a value", int(tag), 4)
         fields.append((int(tag), value))
     return Message(fields)
+
+
+def parse_roughly(frame: bytes) -> Message:
+    """What can be read of a frame that `parse` refuses: enough to say who it was from and what it wanted to be."""
+    pairs = (part.partition(b"=") for part in frame.split(SOH))
+    return Message([(int(tag), value) for tag, _, value in pairs if value and tag.isdigit() and len(tag) <= 9])
 
 
 def _split_with_data(frame: bytes) -> list[bytes]:
@@ -110,12 +117,19 @@ def _split_with_data(frame: bytes) -> list[bytes]:
 def encode(
     begin_string: str, sender: str, target: str, seq: int, msg_type: str, fields: Fields, *, now_ns: int, poss_dup: bool = False
 ) -> bytes:
-    """One message to send. Values are checked: nothing a counterparty sent can smuggle a separator into our stream."""
+    """One message to send, its header in QuickFIX's order.
+
+    Values are checked: nothing a counterparty sent can smuggle a separator into our stream.
+    """
     stamp = format_sending_time(now_ns)
+    header: list[tuple[int, str | int | bytes]] = [(8, begin_string), (35, msg_type), (34, seq)]
+    header += [(43, "Y")] if poss_dup else []
+    header += [(49, sender), (52, stamp), (56, target)]
+    header += [(tag, value) for tag, value in fields if tag in ROUTING]
+    header += [(122, stamp)] if poss_dup else []
+    body = [(tag, value) for tag, value in fields if tag not in ROUTING]
     message = simplefix.FixMessage()
-    header: list[tuple[int, str | int | bytes]] = [(8, begin_string), (35, msg_type), (49, sender), (56, target), (34, seq)]
-    header += [(43, "Y"), (122, stamp)] if poss_dup else []
-    for tag, value in [*header, (52, stamp), *fields]:
+    for tag, value in [*header, *body]:
         text = value if isinstance(value, bytes) else str(value).encode()
         if SOH in text or not text:
             raise ValueError(f"field {tag} cannot be sent: {value!r}")

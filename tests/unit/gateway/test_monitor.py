@@ -80,12 +80,12 @@ def test_a_stale_group_a_refused_logon_and_a_disk_that_refuses_are_alerts_of_the
     assert watch.look(refused).alerts == {
         "logon_rejected": "invalid password",
         "stale": "no quotes although the market is open: fx",
-        "journal": "no space left on device",
+        "disk": "no space left on device",
     }
     watch.link.recorder.refuses = None
     watch.look(UP)
     assert sorted(watch.alerts()) == sorted(
-        (kind, state) for kind in ("stale", "journal", "logon_rejected") for state in ("raised", "cleared")
+        (kind, state) for kind in ("stale", "disk", "logon_rejected") for state in ("raised", "cleared")
     )
 
 
