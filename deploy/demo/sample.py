@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -142,14 +142,13 @@ class Probe:
         self._published, self._published_at = published, now
 
     def _durable(self, persistence: dict[str, float]) -> tuple[float, float] | None:
-        buckets = {
-            float(name.partition('le="')[2].partition('"')[0]): count
-            for name, count in persistence.items()
-            if name.startswith(_DURABLE)
-        }
+        buckets: defaultdict[float, float] = defaultdict(float)  # of all sessions
+        for name, count in persistence.items():
+            if name.startswith(_DURABLE):
+                buckets[float(name.partition('le="')[2].partition('"')[0])] += count
         if not buckets:
             return None
-        first = self._buckets[0] if self._buckets else dict.fromkeys(buckets, 0.0)
+        first = self._buckets[0] if self._buckets else {}
         self._buckets.append(buckets)
         counts = {bound: count - first.get(bound, 0.0) for bound, count in sorted(buckets.items())}
         return (_quantile(counts, 0.5), _quantile(counts, 0.99)) if max(counts.values()) > 0 else None
