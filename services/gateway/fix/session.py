@@ -391,9 +391,9 @@ class Session:
                 case _:
                     raise FieldError("Invalid MsgType", 35, 11)
         except FieldError as error:
-            if msg_type in MARKET_DATA:
+            if msg_type in MARKET_DATA or msg_type not in self._dictionary.message_types:  # which may have been market data
                 self.capture.quarantine(recv_ts, "", f"undecodable: {error}", frame)
-            else:
+            if msg_type not in MARKET_DATA:
                 self._reject(seq, error, message)
 
     def _take_what_is_due(self, recv_ts: int) -> None:
