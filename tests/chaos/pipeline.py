@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +42,7 @@ class Provider:
     name: str
     arguments: tuple[str, ...]
     keeps_numbers: bool = False
+    feed: dict[str, object] = field(default_factory=dict)  # further keys of its table in the feeds file
 
 
 class Pipeline:
@@ -56,6 +57,7 @@ class Pipeline:
         self.redis_disk = Disk(self.redis_folder, REDIS_DISK_MEGABYTES)
         self.no_disk = "" if own_disks else "this pipeline has no disks of its own"  # why they cannot be filled
         self.ledgers = {name: LedgerTail(folder / f"ledger-{name}.csv") for name in self.providers}
+        self.ports: dict[str, int] = {}
         self.in_flight = 0
         self._reckoned_until = 0
         self._unstored = 0  # ledger lines known to be in gaps, or lost
@@ -89,8 +91,9 @@ class Pipeline:
         self.stack.redis = start_redis(self.redis_folder, *REDIS_OPTIONS)
         self.stack.redis_url = self.stack.redis.url
         for name, provider in self.providers.items():
-            port = free_port()
-            self.stack.add_feed(name, port, heartbeat_s=HEARTBEAT_S, reset_on_logon=not provider.keeps_numbers)
+            port = self.ports[name] = free_port()
+            reset = not provider.keeps_numbers
+            self.stack.add_feed(name, port, heartbeat_s=HEARTBEAT_S, reset_on_logon=reset, **provider.feed)
             line = ("--port", str(port), "--provider", name, "--ledger", str(self.ledgers[name].path))
             resend = ("--resend", "full" if provider.keeps_numbers else "gapfill")
             self.stack.spawn(name, "simulator", *line, *resend, *provider.arguments)

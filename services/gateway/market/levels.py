@@ -6,6 +6,7 @@ numbers positions itself its order stands, whatever the prices, until an entry i
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Levels:
         self.most = most
         self._levels = [Level(*level) for level in state]
         self._by_id: dict[bytes | None, Level] = {level.entry_id: level for level in self._levels if level.entry_id is not None}
-        self._ranked = False  # known to stand in the order of ranks
+        self._ranked = all(one.rank <= next_one.rank for one, next_one in pairwise(self._levels))  # in the order of ranks
 
     def __contains__(self, entry_id: bytes) -> bool:
         return entry_id in self._by_id
@@ -129,7 +130,6 @@ class Levels:
         Delete thru: from the first to this position; delete from: from it to the last. Behind what is kept nothing is unknown.
         """
         levels = self._levels
-        self._ranked = False
         if action in {DELETE, DELETE_THRU, DELETE_FROM}:
             first = 0 if action == DELETE_THRU else position - 1
             last = len(levels) if action == DELETE_FROM else position
@@ -148,15 +148,21 @@ class Levels:
             old = levels[position - 1]
             self._by_id.pop(old.entry_id, None)
             levels[position - 1] = stated.on(old, None)
+            self._keep_ranked(position - 1)
             return True
         if position > len(levels) + 1 or action == CHANGE:
             return False
         levels.insert(position - 1, stated.on(None, None))
+        self._keep_ranked(position - 1)
         for level in levels[self.most :] if self.most < LEVELS_MAX else ():
             self._by_id.pop(level.entry_id, None)
         if self.most < LEVELS_MAX:
             del levels[self.most :]
         return True
+
+    def _keep_ranked(self, index: int) -> None:
+        around = self._levels[max(index - 1, 0) : index + 2]
+        self._ranked = self._ranked and all(one.rank <= next_one.rank for one, next_one in pairwise(around))
 
     # ---- by price
 
