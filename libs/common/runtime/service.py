@@ -2,7 +2,7 @@
 
 start(): settings ─▶ logs, metrics ─▶ build ─▶ run() ─▶ exit code
 run():   HTTP up ─▶ loops run ─▶ SIGTERM: not ready ─▶ loops finish their batch ─▶ HTTP down ─▶ 0
-a loop that raises ─▶ the others drain ─▶ 1: start-up is the only recovery path
+a loop that raises ─▶ the others drain ─▶ 1: start-up is the only recovery path; 2 where it is a StartError
 """
 
 import asyncio
@@ -45,7 +45,7 @@ async def run(
     app: Application | None = None,
     drain_timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> int:
-    """Run the loops until SIGTERM or SIGINT, or until one ends by itself; the process's exit code."""
+    """Run the loops until SIGTERM or SIGINT, or until one ends by itself; the process's exit code. StartError: exit code 2."""
     log = logger()
     stopping = asyncio.Event()
     events = asyncio.get_running_loop()
@@ -89,6 +89,9 @@ async def run(
         if not isinstance(failure, asyncio.CancelledError):
             log.error("failed", exc_info=failure)
     log.info("stopped", failures=len(failures))
+    for failure in failures:
+        if isinstance(failure, StartError):
+            raise failure
     return 1 if failures else 0
 
 
