@@ -9,8 +9,9 @@ from libs.common.domain.moment import parse_moment
 from libs.common.runtime import start
 from libs.common.settings import SettingsError, load
 from services.gateway import decode
+from services.gateway.build import new_fold
 from services.gateway.feeds import load_feeds
-from services.gateway.service import main, new_fold
+from services.gateway.service import main
 from services.gateway.settings import GatewaySettings
 
 
@@ -44,7 +45,7 @@ def run(arguments: list[str] | None = None) -> int:
     return 0 if found else 1
 
 
-def _found(path: Path, words: list[str]) -> "list[str]":
+def _found(path: Path, words: list[str]) -> list[str]:
     symbol, moment, *seq = words
     if seq and not seq[0].isdigit():
         raise Rejected(f"{seq[0]!r} is not a tick's seq")

@@ -9,9 +9,11 @@ from collections import defaultdict
 
 from libs.common.runtime import Health, StartError, pause
 from libs.common.telemetry import logger
-from services.simulator.session import Numbers, Provider, Session
+from services.simulator.numbers import Numbers
+from services.simulator.provider import Provider
+from services.simulator.session import Session
 
-LOGOUT_TIMEOUT_S = 5.0
+FAREWELL_S = 5.0
 TIMER_S = 0.2
 _READ_BYTES = 65_536
 
@@ -112,7 +114,7 @@ class Acceptor:
         for session in list(self.sessions):
             session.log_out("the provider is shutting down")
         if self._connections:
-            await asyncio.wait(self._connections, timeout=LOGOUT_TIMEOUT_S)
+            await asyncio.wait(self._connections, timeout=FAREWELL_S)
         for session in list(self.sessions):
             session.line.abort()
         await asyncio.gather(*self._connections)

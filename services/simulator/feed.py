@@ -16,8 +16,7 @@ from typing import Protocol
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S
 from libs.common.runtime import pause
 from libs.common.telemetry import logger
-from services.simulator.market import Market
-from services.simulator.quote import Quote
+from services.simulator.market.quote import Quote
 from services.simulator.session import Session
 
 SLICE_S = 0.005
@@ -40,8 +39,20 @@ class Source(Protocol):
         """The current quote; None where there is none yet."""
 
 
+class Market(Protocol):
+    """A synthetic one, in runs of `run` symbols that share a message. ts in ns, never falling."""
+
+    run: int
+
+    def quotes(self, ts: int, count: int) -> list[Quote]:
+        """The next `count`, all as of `ts`."""
+
+    def quote(self, symbol: bytes, ts: int) -> Quote:
+        """One symbol, as for a snapshot."""
+
+
 class LiveMarket:
-    """The synthetic market in real time: `rate` quotes a second, event times in whole ms."""
+    """A synthetic market in real time: `rate` quotes a second, event times in whole ms."""
 
     exhausted = False
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from libs.common.domain.errors import Rejected
 from libs.common.runtime import Health, StartError, run
 from libs.common.telemetry import gauge, total
-from services.simulator import replay
 from services.simulator.acceptor import Acceptor
-from services.simulator.fault import FaultApp
 from services.simulator.feed import Feed, Limits, LiveMarket, Recording, Source
 from services.simulator.ledger import Ledger
-from services.simulator.market import Market
-from services.simulator.session import Provider, Resend
+from services.simulator.market import replay
+from services.simulator.market.book import BookMarket
+from services.simulator.market.synthetic import Market
+from services.simulator.market.tape import Tape, TradedMarket
+from services.simulator.provider import DepthBy, Fix, Provider, Resend, StreamKind
+from services.simulator.routes import FaultApp
 from services.simulator.settings import SimulatorSettings
 
 
@@ -37,6 +39,13 @@ class Options:
     count: int | None = None
     duration_s: float | None = None
     exit_when_done: bool = False
+    fix: Fix = "FIX.4.4"
+    stream: StreamKind = "market_data"
+    depth: int = 1
+    depth_by: DepthBy = "id"
+    trades: float = 0.0
+    listing: bool = True
+    refuse: tuple[str, ...] = ()
 
 
 async def main(settings: SimulatorSettings, options: Options) -> int:
@@ -50,8 +59,15 @@ async def main(settings: SimulatorSettings, options: Options) -> int:
             ledger=ledger,
             now_ns=time.time_ns,
             monotonic_s=time.monotonic,
+            fix=options.fix,
+            stream=options.stream,
             symbols_per_message=symbols_per_message,
+            depth=options.depth,
+            depth_by=options.depth_by,
+            trades=options.trades > 0,
             resend=options.resend,
+            listing=options.listing,
+            refused=frozenset(symbol.encode() for symbol in options.refuse),
         )
         acceptor = Acceptor(provider, health)
         limits = Limits(options.count, options.duration_s, options.exit_when_done)
@@ -70,21 +86,28 @@ async def main(settings: SimulatorSettings, options: Options) -> int:
 
 
 def _source(options: Options) -> tuple[Source, tuple[bytes, ...], int]:
-    """Where quotes come from, of which symbols, and how many symbols an X has."""
+    """Where quotes come from, of which symbols, and how many symbols a message has."""
+    tape = Tape(options.seed, options.trades) if options.trades else None
     if not options.replay:
-        market = Market(options.seed, options.symbols, run=options.entries // 2)
-        return LiveMarket(market, options.rate), market.symbols, market.run
+        tops = Market(options.seed, options.symbols, run=options.entries // 2)
+        market: Market | BookMarket | TradedMarket = tops
+        if options.depth > 1:
+            market = BookMarket(tops, options.depth, options.seed, tape)
+        elif tape is not None:
+            market = TradedMarket(tops, tape)
+        return LiveMarket(market, options.rate), tops.symbols, market.run
     try:
         paths = replay.files(options.replay)
         quotes = replay.quotes(paths, replay.parse_zone(options.timezone))
-        return Recording(quotes, options.speed), replay.symbols(paths), 1
+        recording = Recording(quotes if tape is None else map(tape.printed, quotes), options.speed)
+        return recording, replay.symbols(paths), 1
     except (Rejected, OSError) as error:
         raise StartError(str(error)) from error
 
 
 def _ledger(options: Options) -> Ledger:
     try:
-        return Ledger(options.ledger, options.provider)
+        return Ledger(options.ledger, options.provider, depth=options.depth > 1, trades=options.trades > 0)
     except OSError as error:
         raise StartError(f"ledger {options.ledger}: {error.strerror}") from error
 

@@ -111,15 +111,20 @@ def byte_sum(data: bytes) -> int:
     return sum((zlib.adler32(piece) & 0xFFFF) - 1 for piece in pieces) & 0xFF
 
 
+def unseal(frame: bytes) -> tuple[bytes, bytes]:
+    """BeginString and body of a frame of ours."""
+    head = _HEAD.match(frame)
+    assert head is not None, "a frame of ours begins with its length"
+    return frame[2 : frame.index(SOH)], frame[head.end() : -_TRAILER_BYTES]
+
+
 def resent(frame: bytes, sending_time: bytes) -> bytes:
     """A frame of ours again, as a possible duplicate: 43=Y, and 122 says when it was first sent."""
-    head = _HEAD.match(frame)
-    original = _SENDING_TIME.search(frame)
-    assert head is not None, "a frame of ours begins with its length"
+    begin_string, body = unseal(frame)
+    original = _SENDING_TIME.search(body)
     assert original is not None, "a frame of ours has its sending time"
     mark = b"\x0152=%b\x0143=Y\x01122=%b\x01" % (sending_time, original[1])
-    body = frame[head.end() : original.start()] + mark + frame[original.end() : -_TRAILER_BYTES]
-    return seal(frame[2 : frame.index(SOH)], body)
+    return seal(begin_string, body[: original.start()] + mark + body[original.end() :])
 
 
 def sending_time(ts: int) -> bytes:
@@ -131,14 +136,25 @@ def sending_time(ts: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def entry_time(ts: int) -> bytes:
-    """MDEntryDate(272) and MDEntryTime(273) with as few of 3, 6 or 9 decimals as are exact."""
+    """MDEntryDate(272) and MDEntryTime(273)."""
+    return b"272=%b\x01273=%b\x01" % _exact(ts)
+
+
+@lru_cache(maxsize=64)
+def transact_time(ts: int) -> bytes:
+    """TransactTime(60)."""
+    return b"60=%b-%b\x01" % _exact(ts)
+
+
+def _exact(ts: int) -> tuple[bytes, bytes]:
+    """Date and time with as few of 3, 6 or 9 decimals as are exact."""
     seconds, rest = divmod(ts, NS_PER_S)
     date, time = _second(seconds)
     if rest % NS_PER_MS == 0:
-        return b"272=%b\x01273=%b.%03d\x01" % (date, time, rest // NS_PER_MS)
+        return date, b"%b.%03d" % (time, rest // NS_PER_MS)
     if rest % NS_PER_US == 0:
-        return b"272=%b\x01273=%b.%06d\x01" % (date, time, rest // NS_PER_US)
-    return b"272=%b\x01273=%b.%09d\x01" % (date, time, rest)
+        return date, b"%b.%06d" % (time, rest // NS_PER_US)
+    return date, b"%b.%09d" % (time, rest)
 
 
 @lru_cache(maxsize=64)

@@ -68,6 +68,8 @@ class HealthApp:
             await respond(send, 200, exposition(), b"text/plain; version=0.0.4; charset=utf-8")
         elif self._inner is not None:
             await self._inner(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "http":
             await respond(send, 404, {"detail": f"no such path: {path}"})
 

@@ -30,7 +30,7 @@ from services.gateway.web.mapping import Paths, Quote, decode, find, fix_time, m
 RAW_BYTES_MAX = 65_536  # of a message or an item, in quarantine; the journal has it whole
 DIGEST_BYTES = 16
 
-Batch = tuple[bytes, int, int]  # digest of the body, ticks accepted, ticks quarantined
+Receipt = tuple[bytes, int, int]  # of a batch: digest of its bytes, ticks accepted, ticks quarantined
 
 
 class State(msgspec.Struct):
@@ -46,7 +46,7 @@ class State(msgspec.Struct):
     durable: int = 0  # journal position known to be stored when the segment began
     market: list[Any] = []
     quotes: dict[bytes, bytes] = {}  # of a polled feed: digest of the symbol -> of its last quote
-    batches: dict[bytes, Batch] = {}  # of a sink, oldest first: digest of the key -> what the batch came to
+    batches: dict[bytes, Receipt] = {}  # of a sink, oldest first: digest of the key -> what the batch came to
 
 
 class JsonFold:
@@ -57,7 +57,7 @@ class JsonFold:
         self.state = State()
         self.messages = 0  # these four are for metrics and no part of the state
         self.garbled = 0
-        self.unchanged = 0
+        self.repeated = 0  # quotes of a poll, batches of a sink
         self.ignored_entries = 0
         self._listed: frozenset[str] | None = None
         if feed.symbols is not None:
@@ -239,7 +239,7 @@ class PolledFold(JsonFold):
         quotes = self.state.quotes
         symbol, content = digest(quote.symbol or b""), digest(repr(quote).encode())
         if quotes.get(symbol) == content:
-            self.unchanged += 1
+            self.repeated += 1
             return False
         if symbol not in quotes and len(quotes) >= SYMBOLS_MAX:
             del quotes[next(iter(quotes))]

@@ -74,7 +74,7 @@ class WebLink:
         return FeedHealth(
             session=self.feed.name, kind=self.kind, state="established" if self.up else "disconnected", up=self.up,
             at=at, since=at, alarm=self.alarm, stale=list(state.stale), last_quote_at=state.last_ts or None,
-            messages=fold.messages, garbled=fold.garbled, duplicates_dropped=fold.unchanged, heartbeat_rtt_s=self.heartbeat_rtt_s,
+            messages=fold.messages, garbled=fold.garbled, duplicates_dropped=fold.repeated, heartbeat_rtt_s=self.heartbeat_rtt_s,
             symbols=len(fold.market.books), open_gaps=len(state.open_gaps) + len(state.stale), retry_at=self.retry_at,
         )  # fmt: skip
 

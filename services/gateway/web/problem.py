@@ -1,7 +1,6 @@
 """Errors as RFC 9457 problems: what is wrong, where, and what to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -11,16 +10,26 @@ from libs.common.runtime.health import Send
 MEDIA_TYPE = b"application/problem+json"
 
 
-@dataclass(frozen=True, slots=True)
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """`code` is stable, `detail` is for people and may change."""
 
-    status: int
-    code: str
-    title: str
-    detail: str
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
-    errors: Sequence[Mapping[str, str]] = ()
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        *,
+        headers: Mapping[bytes, bytes] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.headers = headers
+        self.errors = errors
 
     def body(self, instance: str) -> dict[str, Any]:
         found = {

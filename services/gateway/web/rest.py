@@ -51,9 +51,10 @@ class RestLink(WebLink):
         patience: Patience = PATIENCE,
     ) -> None:
         super().__init__(feed, fold, recorder, health=health, patience=patience)
-        self._client = httpx.AsyncClient(
-            headers={"User-Agent": "TickVault", "Accept": "application/json", **headers}, verify=tls_context(feed), timeout=None
-        )  # the whole answer has a timeout; redirects are refused: another host would get our headers
+        sent = httpx.Headers({"User-Agent": "TickVault", "Accept": "application/json"})
+        sent.update(headers)
+        # redirects are refused: another host would get our headers
+        self._client = httpx.AsyncClient(headers=sent, verify=tls_context(feed), timeout=feed.timeout_s, follow_redirects=False)
         self._previous: bytes | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -95,7 +96,7 @@ class RestLink(WebLink):
                     body += chunk
                     if len(body) > MESSAGE_BYTES_MAX:
                         raise NoAnswer(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             raise NoAnswer(f"no whole answer within {self.feed.timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: a name that cannot be a host's
             raise NoAnswer(f"{type(error).__name__}: {error}") from None

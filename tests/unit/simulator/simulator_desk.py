@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 import simplefix
 
 from services.simulator.ledger import Ledger
-from services.simulator.quote import Quote
-from services.simulator.session import Numbers, Provider, Session
+from services.simulator.market.quote import Quote
+from services.simulator.numbers import Numbers
+from services.simulator.provider import Provider
+from services.simulator.session import Session
 
 NOW_NS = 1_795_000_000_123_000_000
 SYMBOLS = (b"EUR/USD", b"GBP/USD", b"XAU/USD")
@@ -45,6 +47,25 @@ def read_all(data):
     return messages
 
 
+def groups(message, first_tag):
+    """A repeating group as dicts, one for each time its first tag comes."""
+    found = []
+    for tag, value in message.pairs:
+        if int(tag) == first_tag:
+            found.append({})
+        if found:
+            found[-1][int(tag)] = value.decode()
+    return found
+
+
+def types(messages):
+    return [message.message_type for message in messages]
+
+
+def seqs(messages):
+    return [int(message.get(34)) for message in messages]
+
+
 @dataclass
 class Desk:
     """A provider, one session of it, and the client's side of that session."""
@@ -57,12 +78,12 @@ class Desk:
     seq: int = 1
 
     def __post_init__(self):
-        self.ledger = Ledger(self.tmp_path / "ledger.csv", "LP1")
+        self.ledger = Ledger(self.tmp_path / "ledger.csv", "LP1", depth=True, trades=True)
         self.connect()
 
     def connect(self):
         options = {"symbols": SYMBOLS, **self.options}
-        provider = Provider(
+        self.provider = Provider(
             name="LP1",
             snapshot=self.quotes.get,
             ledger=self.ledger,
@@ -71,13 +92,20 @@ class Desk:
             **options,
         )
         self.line = FakeLine()
-        self.session = Session(provider, self.line, lambda _session, client: self.numbers.setdefault(client, Numbers()))
+        self.session = Session(self.provider, self.line, lambda _session, client: self.numbers.setdefault(client, Numbers()))
 
-    def say(self, msg_type, *fields, seq=None, sender="C", target="LP1", begin="FIX.4.4"):
+    def say(self, msg_type, *fields, seq=None, sender="C", target="LP1", begin=None):
         """Send a message as the client; what it got since the last call."""
         message = simplefix.FixMessage()
         number = self.seq if seq is None else seq
-        header = [(8, begin), (35, msg_type), (34, number), (49, sender), (56, target), (52, "20261118-00:00:00")]
+        header = [
+            (8, begin or self.provider.begin_string),
+            (35, msg_type),
+            (34, number),
+            (49, sender),
+            (56, target),
+            (52, "20261118-00:00:00"),
+        ]
         for tag, value in [*header, *fields]:
             message.append_pair(tag, value)
         if seq is None:
@@ -91,15 +119,20 @@ class Desk:
         return read_all(self.line.written)
 
     def log_on(self, *fields):
-        return self.say("A", (98, 0), (108, 30), *fields)
+        version = [(1137, 9)] if self.provider.fix == "FIX.5.0SP2" else []
+        return self.say("A", (98, 0), (108, 30), *version, *fields)
 
-    def subscribe(self, *symbols, request="R1", kind=1):
-        return self.say("V", (262, request), (263, kind), (264, 1), (146, len(symbols)), *[(55, symbol) for symbol in symbols])
+    def subscribe(self, *symbols, request="R1", kind=1, levels=1, types=(0, 1)):
+        fields = [(262, request), (263, kind), (264, levels), (267, len(types)), *[(269, entry_type) for entry_type in types]]
+        return self.say("V", *fields, (146, len(symbols)), *[(55, symbol) for symbol in symbols])
+
+    def ask_quotes(self, *symbols, request="Q1"):
+        return self.say("R", (131, request), (146, len(symbols)), *[(55, symbol) for symbol in symbols])
 
     def publish(self, *quotes):
         self.line.written = b""
         self.session.publish(list(quotes))
         return read_all(self.line.written)
 
-    def ledger_lines(self):
-        return (self.tmp_path / "ledger.csv").read_text().splitlines()[1:]
+    def ledger_lines(self, suffix=""):
+        return (self.tmp_path / f"ledger.csv{suffix}").read_text().splitlines()[1:]

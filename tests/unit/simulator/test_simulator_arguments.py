@@ -23,6 +23,11 @@ def test_every_option_reaches_its_field():
     assert parse_arguments(line.split()) == Options(
         0, 0, "LP-2", Path("l.csv"), "gapfill", 9, 5, 0.5, 20, (Path("a"), Path("b")), "UTC-5", math.inf, 7, 1.5, True
     )
+    line = "--fix FIX.5.0SP2 --depth 20 --depth-by price --trades 0.25 --no-listing --refuse A/B --refuse C"
+    assert parse_arguments(line.split()) == Options(
+        fix="FIX.5.0SP2", depth=20, depth_by="price", trades=0.25, listing=False, refuse=("A/B", "C")
+    )
+    assert parse_arguments(["--stream", "mass_quote"]) == Options(stream="mass_quote")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,15 @@ def test_every_option_reaches_its_field():
         "--speed fast",
         "--count 0",
         "--provider a,b",
+        "--fix FIX.4.3",
+        "--stream trades",
+        "--depth 0",
+        "--depth-by name",
+        "--trades 1.1",
+        "--depth 2 --replay a.csv",
+        "--depth 2 --entries 4",
+        "--stream quote --trades 0.1",
+        "--stream mass_quote --depth 2",
     ],
 )
 def test_what_cannot_be_is_refused(line, capsys):

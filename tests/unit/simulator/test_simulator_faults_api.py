@@ -5,7 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from services.simulator.fault import KINDS, FaultApp
+from services.simulator.fault import KINDS
+from services.simulator.routes import FaultApp
 
 
 class FakeSession:

@@ -7,7 +7,7 @@ from simulator_desk import NOW_NS, make_quote
 
 from libs.common.domain.moment import NS_PER_S
 from services.simulator.feed import Feed, Limits, LiveMarket, Recording
-from services.simulator.market import Market
+from services.simulator.market.synthetic import Market
 
 
 class FakeSession:

@@ -6,8 +6,8 @@ import pytest
 
 from libs.common.domain.moment import NS_PER_S, parse_moment
 from libs.common.domain.symbol import normalise_symbol
-from services.simulator.instrument import instruments
-from services.simulator.market import Market, activity
+from services.simulator.market.instrument import instruments
+from services.simulator.market.synthetic import Market, activity
 
 WEDNESDAY = parse_moment("2026-11-18T14:00:00Z")
 SATURDAY = parse_moment("2026-11-21T14:00:00Z")

@@ -9,8 +9,8 @@ from simulator_desk import make_quote
 
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_MS, parse_moment
-from services.simulator import replay
-from services.simulator.quote import Quote
+from services.simulator.market import replay
+from services.simulator.market.quote import Quote
 
 REAL = Path(os.environ.get("TICKVAULT_TEST_DATA", "../shared/data")) / "lean/fxcm/tick/eurusd/20140501_quote.zip"
 

@@ -1,14 +1,8 @@
 """The acceptor's side of a FIX session, message by message."""
 
-from simulator_desk import NOW_NS, SYMBOLS, make_quote, read_all
+from simulator_desk import NOW_NS, SYMBOLS, make_quote, read_all, seqs, types
 
-
-def types(messages):
-    return [message.message_type for message in messages]
-
-
-def seqs(messages):
-    return [int(message.get(34)) for message in messages]
+from services.simulator.numbers import HISTORY_BYTES_MAX, HISTORY_MESSAGES_MAX, Numbers
 
 
 def test_a_logon_is_answered_with_its_heartbeat_and_reset_flag(desk):
@@ -303,89 +297,50 @@ def test_a_client_is_settled_once_it_has_everything_or_asks_no_more(desk):
     assert desk.session.settled
 
 
-def subscribed(desk):
+def test_an_answered_number_that_is_expected_needs_no_resend(desk):
+    (answer,) = desk.log_on((789, 1))
+    assert [answer.get(tag) for tag in (35, 34, 789)] == [b"A", b"1", b"2"]
+
+
+def test_what_a_logon_says_it_has_not_got_is_resent_at_once_and_filled_over_our_logon(desk):
     desk.log_on()
     desk.subscribe("EUR/USD")
-    return [make_quote(bid=b"1.085%02d" % number) for number in range(8)]
+    desk.publish(make_quote(), make_quote(bid=b"1.08511"))
+    desk.connect()
+    answer, one, two, fill = desk.log_on((789, 2))
+    assert [answer.get(tag) for tag in (35, 34, 789)] == [b"A", b"4", b"4"]
+    assert [(message.message_type, int(message.get(34)), message.get(43)) for message in (one, two, fill)] == [
+        (b"X", 2, b"Y"), (b"X", 3, b"Y"), (b"4", 4, b"Y"),
+    ]  # fmt: skip
+    assert fill.get(36) == b"5"
 
 
-def test_dropped_messages_stand_in_the_ledger(desk):
-    quotes = subscribed(desk)
-    desk.session.inject("drop", 0)
-    assert desk.publish(*quotes) == []
-    assert (desk.line.ended, len(desk.ledger_lines())) == ("aborted", 8)
+def test_a_number_that_we_have_not_reached_is_refused(desk):
+    (logout,) = desk.log_on((789, 2))
+    assert logout.get(58) == b"NextExpectedMsgSeqNum too high, expecting at most 1 but received 2"
+    assert desk.line.ended == "closed"
 
 
-def test_a_cut_ends_in_the_middle_of_a_message(desk):
-    quotes = subscribed(desk)
-    desk.session.inject("cut", 0)
-    assert len(desk.publish(*quotes)) == 4
-    assert not desk.line.written.endswith(b"\x01")
-    assert (desk.line.ended, len(desk.ledger_lines())) == ("closed", 8)
+def test_a_logon_beyond_a_gap_that_names_its_number_is_not_asked_for_but_told_ours(desk):
+    (answer,) = desk.say("A", (98, 0), (108, 30), (789, 1), seq=3)
+    assert [answer.get(tag) for tag in (35, 789)] == [b"A", b"1"]
+    assert desk.say("0", (43, "Y"), (122, "20261118-00:00:00"), seq=1) == []
+    desk.say("4", (43, "Y"), (122, "20261118-00:00:00"), (123, "Y"), (36, 4), seq=2)
+    assert types(desk.say("1", (112, "x"), seq=4)) == [b"0"]
 
 
-def test_a_garbled_message_has_a_wrong_checksum_and_the_rest_is_whole(desk):
-    quotes = subscribed(desk)
-    whole = desk.publish(*quotes)
-    desk.session.inject("garble", 0)
-    desk.publish(*quotes)
-    damaged, _, rest = desk.line.written.partition(b"\x0110=")
-    assert sum(damaged + b"\x01") % 256 != int(rest[:3])
-    assert rest.count(b"\x0110=") == len(whole) - 1
-    assert len(desk.ledger_lines()) == 16
+def test_the_history_is_bounded_in_messages():
+    numbers = Numbers()
+    numbers.add([b"%d" % seq for seq in range(1, HISTORY_MESSAGES_MAX + 3)])
+    kept = list(numbers.kept(1, numbers.next_out))
+    assert (kept[0], len(kept)) == ((3, b"3"), HISTORY_MESSAGES_MAX)
 
 
-def test_a_gap_is_numbered_but_not_sent_until_it_is_asked_for(desk):
-    quotes = subscribed(desk)
-    desk.session.inject("gap", 0)
-    assert seqs(desk.publish(*quotes)) == [7, 8, 9]
-    assert len(desk.ledger_lines()) == 8
-    assert seqs(desk.say("2", (7, 2), (16, 6))) == [2, 3, 4, 5, 6]
-
-
-def test_a_reset_leaps_to_a_higher_number(desk):
-    quotes = subscribed(desk)
-    desk.line.written = b""
-    desk.session.inject("reset", 0)
-    assert b"\x01123=N\x0136=102\x01" in desk.line.written
-    assert seqs(desk.publish(*quotes[:1])) == [102]
-
-
-def test_what_was_sent_before_a_reset_is_gap_filled(desk):
-    quotes = subscribed(desk)
-    desk.publish(*quotes)
-    desk.session.inject("reset", 0)
-    desk.publish(*quotes[:1])
-    assert [(message.message_type, int(message.get(34))) for message in desk.say("2", (7, 2), (16, 0))] == [
-        (b"4", 2),
-        (b"X", 110),
-    ]
-
-
-def test_a_stalled_line_says_nothing_until_it_is_over(desk):
-    desk.log_on()
-    desk.line.written = b""
-    desk.session.inject("stall", 40)
-    desk.now_s += 35
-    desk.session.on_timer()
-    assert (desk.line.written, desk.session.stalled_s) == (b"", 5)
-    desk.now_s += 6
-    assert desk.session.stalled_s == 0
-
-
-def test_a_client_is_not_taken_for_silent_because_of_our_own_stall(desk):
-    desk.log_on()
-    desk.session.inject("stall", 200)
-    desk.now_s += 201
-    desk.session.on_timer()
-    assert desk.line.ended is None
-
-
-def test_a_fault_without_market_data_takes_a_heartbeat(desk):
-    desk.log_on()
-    desk.session.inject("drop", 0)
-    desk.session.on_timer()
-    assert desk.line.ended is None
-    desk.now_s += 1
-    desk.session.on_timer()
-    assert desk.line.ended == "aborted"
+def test_the_history_is_bounded_in_bytes():
+    numbers = Numbers()
+    long = bytes(HISTORY_BYTES_MAX // 4)
+    numbers.add([long] * 5)
+    assert [seq for seq, _ in numbers.kept(1, 99)] == [2, 3, 4, 5]
+    numbers.add([b"short"])
+    assert [seq for seq, _ in numbers.kept(1, 99)] == [3, 4, 5, 6]
+    assert numbers.sent_bytes == 3 * len(long) + 5

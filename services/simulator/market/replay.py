@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_MS, NS_PER_S, day_number, parse_moment
 from libs.common.domain.symbol import normalise_symbol
-from services.simulator.quote import Quote
+from services.simulator.market.quote import Quote
 
 _LEAN_NAME = re.compile(r"(\d{4})(\d{2})(\d{2})_quote\.zip")
 _FIXED_OFFSET = re.compile(r"UTC(?:([+-])(\d{1,2})(?::?(\d{2}))?)?")

@@ -10,8 +10,8 @@ from itertools import accumulate
 from random import Random
 
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_MS, NS_PER_S
-from services.simulator.instrument import Instrument, Kind, instruments
-from services.simulator.quote import Quote
+from services.simulator.market.instrument import Instrument, Kind, instruments
+from services.simulator.market.quote import Quote
 
 _TURN_NS = 250 * NS_PER_MS
 _DAY_S = 86_400.0
@@ -89,6 +89,10 @@ class Market:
         if ts >= self._turn_at:
             self._turn(ts)
         return self._move(self._by_name[symbol], ts)
+
+    def sizes(self, symbol: bytes) -> tuple[bytes, ...]:
+        """What a symbol is quoted in, in lots."""
+        return self._by_name[symbol].sizes
 
     def _different(self, drawn: list[_Line]) -> list[_Line]:
         """As many lines as were drawn, none twice; where the busy ones are used up, the quiet ones get their turn."""
