@@ -1,6 +1,7 @@
 """The feeds file: one table a feed, `[[fix]]`, `[[websocket]]`, `[[rest]]` or `[[sink]]`."""
 
 import tomllib
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
@@ -44,6 +45,11 @@ class Feed(BaseModel):
             if any(fnmatchcase(symbol, pattern) for pattern in hours.symbols):
                 return hours.name
         return REST_OF_SYMBOLS
+
+    def opened(self, groups: Collection[str], at_ns: int) -> int:
+        """When the first of the groups that are open now opened, in ns; 0 where none has hours, or all are closed."""
+        stretches = (schedule for hours in self.market_hours if hours.name in groups for schedule in hours.open)
+        return min((began for schedule in stretches if (began := schedule.began(at_ns)) is not None), default=0)
 
     def is_open(self, group: str, at_ns: int) -> bool:
         return next((hours.is_open(at_ns) for hours in self.market_hours if hours.name == group), True)

@@ -16,6 +16,8 @@ from services.gateway.market.top import UNKNOWN_ENTRY, Market, Refused
 
 RESUBSCRIBE_PAUSE_NS = 60 * NS_PER_S  # between two resubscriptions because of entries we cannot place
 
+LATE_TO_OPEN_NS = 10 * NS_PER_S  # a logon within this of the opening has missed nothing that its first snapshots do not say
+
 MARKET_DATA = frozenset({b"W", b"X", b"S", b"i", b"Z"})  # Z withdraws
 _MARKET_DATA_ENDED = frozenset(kind + b"\x01" for kind in MARKET_DATA)
 _RESENT, _ONE_SIDED = int(Flag.RESENT), int(Flag.ONE_SIDED)
@@ -108,11 +110,23 @@ class Capture:
         """From now on nothing is known; several connections that fail one after another are one gap."""
         state = self.state
         recorded = any(gap.cause in {"disconnect", "restart"} and gap.last_seq is None for gap in state.open_gaps)
-        if state.logged_on and not recorded and self._open_at(now):
-            self.open_gap(cause, self.market_time(min, now), state.next_in)
+        if state.logged_on and not recorded:
+            if self._open_at(now):
+                self.open_gap(cause, self.market_time(min, now), state.next_in)
+            else:
+                state.closed_at = now
         self.outcome.gaps += [resolved(gap, now, "none") for gap in state.stale.values()]
         state.stale = {}
         self.market.withdraw_all()
+
+    def reconnected(self, now: int) -> None:
+        """A connection that ended while the market was closed is missed from the moment the market opened without it."""
+        state, schedule = self.state, self.feed.schedule
+        if state.closed_at and self._open_at(now):
+            since = max(state.closed_at, self.feed.opened(self._own_groups(), now), (schedule and schedule.began(now)) or 0)
+            if now - since > LATE_TO_OPEN_NS:
+                self.open_gap("disconnect", since, state.next_in)
+        state.closed_at = 0
 
     def went_stale(self, groups: list[str], now: int) -> None:
         """Nothing came for these groups of symbols although they are open. Those that have closed are not stale any more."""
@@ -134,8 +148,11 @@ class Capture:
 
     def _open_at(self, now: int) -> bool:
         """Closed is not missing: outside of the session's schedule, and while no market of its symbols is open."""
-        groups = {self.group_of(symbol) for symbol in self.market.books} or {REST_OF_SYMBOLS}
-        return self.feed.in_session(now) and any(self.feed.is_open(group, now) for group in groups)
+        return self.feed.in_session(now) and any(self.feed.is_open(group, now) for group in self._own_groups())
+
+    def _own_groups(self) -> set[str]:
+        """The market hours of the symbols that were quoted."""
+        return {self.group_of(symbol) for symbol in self.market.books} or {REST_OF_SYMBOLS}
 
     def market_time(self, choose: Callable[[int, int], int], recv_ts: int) -> int:
         """See gaps.market_time."""

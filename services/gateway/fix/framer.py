@@ -36,6 +36,7 @@ class Framer:
     def __init__(self, rest: bytes = b"", waiting_since: int = 0) -> None:
         self.rest = rest
         self.waiting_since = waiting_since
+        self.frames_before: list[int] = []  # of the last feed: how many frames stood before each garbled piece
 
     def feed(self, data: bytes, recv_ts: int, *, last: bool = False) -> tuple[list[bytes], list[bytes]]:
         """(frames, garbled pieces) that `data` completes, each in order. recv_ts in ns; last: nothing will follow."""
@@ -44,6 +45,8 @@ class Framer:
         expired = last or (bool(rest) and recv_ts - self.waiting_since > FRAME_TIMEOUT_NS)
         frames: list[bytes] = []
         garbled: list[bytes] = []
+        if self.frames_before:
+            self.frames_before = []
         position, size = 0, len(buffer)
         match_head, sums, adler32 = _HEAD.match, _SUM_WITH_TRAILER, zlib.adler32
         while position < size:
@@ -71,6 +74,7 @@ class Framer:
             expired = last
             following = _next_start(buffer, position + 1)
             garbled.append(buffer[position:following])
+            self.frames_before.append(len(frames))
             position = following
         if position or not rest:
             self.waiting_since = recv_ts

@@ -66,7 +66,8 @@ class Session:
 
     @property
     def alarm(self) -> str | None:
-        return next(iter(self.alarms.values()), None)
+        """The newest."""
+        return next(reversed(self.alarms.values()), None)
 
     @property
     def durable(self) -> int:
@@ -133,7 +134,7 @@ class Session:
     def closed(self, now: int) -> None:
         """The transport is gone, whoever ended it (13): numbers stay."""
         if self.state.status == "logon_sent":  # (7)
-            self.alarms.setdefault("logon_rejected", "the connection ended before the logon was answered")
+            self._alarm("logon_rejected", "the connection ended before the logon was answered")
         if self.state.status != "closed":
             self._closed("disconnect", now)
 
@@ -229,7 +230,8 @@ class Session:
         reason = "garbled: not a FIX frame, or its length or checksum is wrong"
         for piece in garbled:
             self.capture.quarantine(recv_ts, "", reason, piece[:RAW_BYTES_MAX])
-        if self.state.status == "logon_sent" and any(_GARBLED_LOGON.match(piece) for piece in garbled):  # (5)
+        answers = [piece for piece, before in zip(garbled, self._framer.frames_before, strict=True) if not before]
+        if self.state.status == "logon_sent" and any(map(_GARBLED_LOGON.match, answers)):  # (5)
             self._refuse_session("Invalid logon: garbled")
 
     def _on_frame(self, frame: bytes, recv_ts: int) -> None:
@@ -512,6 +514,7 @@ class Session:
             return
         state.status, state.logged_on = "established", True
         self.alarms.clear()
+        self.capture.reconnected(recv_ts)
         if seq > state.next_in:  # (2) the logon itself counts; what came before it is asked for
             self._hold(seq, recv_ts, b"")
             self._ask(seq, recv_ts, comes_by_itself=expected_by_lp is not None)
@@ -589,11 +592,12 @@ class Session:
             self.disconnect_reason = "logged out"
             return
         if self.state.status == "logon_sent":  # (7)
-            self.alarms["logon_rejected"] = self.disconnect_reason = f"logon rejected: {message.text(58)}"
+            self.disconnect_reason = f"logon rejected: {message.text(58)}"
+            self._alarm("logon_rejected", self.disconnect_reason)
             self.state.status = "rejected"
             return
         if message.get(58):
-            self.alarms["logged_out"] = f"LP logged out: {message.text(58)}"
+            self._alarm("logged_out", f"LP logged out: {message.text(58)}")
         self._send("5", [])
 
     def _on_rejected(self, message: Message) -> None:
@@ -602,20 +606,24 @@ class Session:
         what = f"LP rejected our message {message.text(45)} ({message.text(372)}): {message.text(58)}"
         if self.subscriptions.rejected(message.text(372)):
             self.subscriptions.no_list(message.text(58))
-            self.alarms["no_list"] = self.subscriptions.list_refused or ""
+            self._alarm("no_list", self.subscriptions.list_refused or "")
         else:
-            self.alarms["lp_rejects"] = what
+            self._alarm("lp_rejects", what)
 
     def _on_refused(self, request: str, why: str, message: Message) -> None:
-        self.alarms["symbols_refused"] = f"LP refused market data of {message.text(55) or request}: {why}".strip()
+        self._alarm("symbols_refused", f"LP refused market data of {message.text(55) or request}: {why}".strip())
         self.subscriptions.refuse(request, message.text(55), why.strip())
 
     def _on_list(self, message: Message) -> None:
         self.subscriptions.listed(message)
         if self.subscriptions.list_refused:
-            self.alarms["no_list"] = self.subscriptions.list_refused
+            self._alarm("no_list", self.subscriptions.list_refused)
 
     # ---- what we say
+
+    def _alarm(self, kind: str, text: str) -> None:
+        self.alarms.pop(kind, None)
+        self.alarms[kind] = text
 
     def logout(self, text: str = "") -> None:
         """(11) End the session in order."""
@@ -633,7 +641,7 @@ class Session:
         if message is not None and error is not None:
             self._reject(message.required_number(34), error, message)
         self._send("5", [(58, _printable(text))])
-        self.alarms[kind] = text
+        self._alarm(kind, text)
         self.disconnect_reason = text
         self.state.status = "rejected"
 

@@ -25,6 +25,7 @@ class State(msgspec.Struct):
 
     status: Status = "closed"
     logged_on: bool = False  # whether this connection ever was established
+    closed_at: int = 0  # ns, when a connection ended while everything was closed; 0 where its end is a gap
     session_began: int = 0  # ns, by the schedule: another stretch begins with number 1
     next_in: int = 1
     next_out: int = 1

@@ -191,7 +191,7 @@ class JsonFold:
             self._disconnected("restart", now)
         elif state.closed_at and not state.open_gaps and self._is_open(now):
             # it ended while the market was closed, which is no gap; but the market has opened since
-            self._open_gap("disconnect", max(state.closed_at, self._market_opened(now)))
+            self._open_gap("disconnect", max(state.closed_at, self.feed.opened(self._own_groups(), now)))
         state.connected = True
         state.quotes = {}  # the first answer says how things stand
 
@@ -212,13 +212,11 @@ class JsonFold:
 
     def _is_open(self, now: int) -> bool:
         """Closed is not missing: while no market of its symbols is open."""
-        symbols = self.market.books or self._listed or [REST_OF_SYMBOLS]
-        return any(self.feed.is_open(group, now) for group in {self.group_of(symbol) for symbol in symbols})
+        return any(self.feed.is_open(group, now) for group in self._own_groups())
 
-    def _market_opened(self, now: int) -> int:
-        """When the first of the stretches that are open now began."""
-        stretches = [schedule for hours in self.feed.market_hours for schedule in hours.open]
-        return min((began for schedule in stretches if (began := schedule.began(now)) is not None), default=0)
+    def _own_groups(self) -> set[str]:
+        """The market hours of the symbols that were, or are to be, quoted."""
+        return {self.group_of(symbol) for symbol in self.market.books or self._listed or ()} or {REST_OF_SYMBOLS}
 
     def _went_stale(self, groups: list[str], now: int) -> None:
         """Nothing came for these groups although they are open; or only time has passed."""

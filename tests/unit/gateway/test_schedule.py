@@ -125,6 +125,21 @@ def test_14_closed_is_not_missing():
     assert [gap.cause for gap in lp.gaps] == ["disconnect"], "open on a Friday morning"
 
 
+def test_14_a_market_that_opened_without_us_is_missed_from_its_opening():
+    lp = established(market_hours=HOURS)
+    at(lp, "2026-11-20T21:59:00Z").send("W", both_sides("EUR/USD", "1.1", "1.2"))
+    at(lp, "2026-11-20T22:00:01Z").drop()
+    assert lp.gaps == []
+    at(lp, "2026-11-22T23:00:00Z").connect().logon().send("W", both_sides("EUR/USD", "1.1", "1.2"))
+    assert [(gap.cause, gap.from_ts, gap.resolved_by) for gap in lp.gaps] == [
+        ("disconnect", parse_moment("2026-11-22T22:05:00Z"), by) for by in (None, "snapshot")
+    ]
+    lp = scheduled().send("W", both_sides("EUR/USD", "1.1", "1.2"))
+    at(lp, "2026-01-14T22:00:01Z").drop()
+    at(lp, "2026-01-14T22:30:00Z").connect().logon(seq=1, reset=False)
+    assert [gap.from_ts for gap in lp.gaps] == [parse_moment("2026-01-14T22:05:00Z")]
+
+
 # ---- stale
 
 

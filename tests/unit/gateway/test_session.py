@@ -111,6 +111,15 @@ def test_5_a_logon_with_a_broken_field_or_another_begin_string_is_ended():
 
 
 @pytest.mark.parametrize("cut", [False, True])
+def test_5_a_garbled_logon_behind_the_right_one_is_only_garbled(cut):
+    lp = Lp().connect()
+    pieces = [lp.message("A", [(98, 0), (108, 30)]), with_length(lp.message("A", [(98, 0), (108, 30)]), b"20")]
+    for data in pieces if cut else [b"".join(pieces)]:
+        lp.receive(data)
+    assert (lp.state.status, lp.session.counts.garbled) == ("established", 1)
+
+
+@pytest.mark.parametrize("cut", [False, True])
 def test_5_a_garbled_logon_ends_the_connection_and_other_noise_does_not(cut):
     lp = Lp().connect()
     logon = lp.message("A", [(98, 0), (108, 30), (141, "Y")])
