@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from libs.common.domain.problem import MEDIA_TYPE
 from libs.common.runtime.health import Application, Receive, Scope, Send
 from libs.common.telemetry import logger
 from services.distribution import problem, schema
@@ -56,7 +57,7 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     body = schema.ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(body.pop("$defs", {}))
     schemas["Problem"] = body
-    content = {problem.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)

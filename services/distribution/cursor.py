@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from libs.common.domain.problem import Problem
 from libs.common.store.reader import Position
-from services.distribution.problem import Problem, bad_parameter
+from services.distribution.problem import bad_parameter
 
 CURSOR_VERSION = 1
 DIGEST_BYTES = 8

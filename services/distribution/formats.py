@@ -11,9 +11,9 @@ import msgspec
 
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S, NS_PER_US, format_moment
 from libs.common.domain.price import format_price
+from libs.common.domain.problem import Problem
 from libs.common.domain.record import Gap
 from libs.common.store.reader import TickRow
-from services.distribution.problem import Problem
 
 Format = Literal["json", "csv", "ndjson"]
 TsFormat = Literal["iso", "ms", "ns"]

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 
+from libs.common.domain.problem import Problem
 from libs.common.domain.symbol import find_symbol, normalise_symbol
 from libs.common.store import StoreReader
 from services.distribution.latest import Latest
-from services.distribution.problem import Problem, bad_parameter, nearest
+from services.distribution.problem import bad_parameter, nearest
 
 ALIAS_S = 10.0  # EURUSD means EUR/USD for this long before it is looked up again: a symbol EURUSD may have come
 

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_DAY, day_of, parse_moment
+from libs.common.domain.problem import Problem
 from libs.common.domain.record import Flag
-from services.distribution.problem import Problem, bad_parameter
+from services.distribution.problem import bad_parameter
 
 FLAGS = {str(flag.name).lower(): flag for flag in Flag}
 _BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")

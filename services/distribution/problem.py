@@ -10,27 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from libs.common.domain.errors import Retryable
+from libs.common.domain.problem import MEDIA_TYPE, Problem
 from libs.common.telemetry import logger
 
 REQUEST_ID = "tickvault.request_id"  # where the ASGI scope keeps it
-MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2  # as long as a locked file is waited for; Redis needs about as long to start
 NEAREST_MAX = 5
-
-
-class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """Raised anywhere below a route; `code` is stable, `detail` is for people and may change."""
-
-    def __init__(
-        self, status: int, code: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.title = title
-        self.detail = detail
-        self.headers = headers or {}
-        self.members = members
 
 
 def bad_parameter(name: str, detail: str, *, code: str = "invalid-parameter") -> Problem:
@@ -47,16 +32,7 @@ def nearest(text: str, known: Iterable[str]) -> list[str]:
 
 
 def answer(problem: Problem, request_id: str, instance: str) -> Response:
-    body = {
-        "type": f"urn:tickvault:problem:{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": instance,
-        "code": problem.code,
-        "request_id": request_id,
-        **problem.members,
-    }
+    body = problem.body(instance) | {"request_id": request_id}
     return Response(msgspec.json.encode(body), problem.status, {"Cache-Control": "no-store", **problem.headers}, MEDIA_TYPE)
 
 

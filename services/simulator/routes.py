@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from urllib.parse import parse_qs
 
-import msgspec
-
-from libs.common.runtime.health import Receive, Scope, Send
+from libs.common.domain.problem import Problem
+from libs.common.runtime.health import Receive, Scope, Send, respond, respond_problem
 from libs.common.telemetry import logger
 from services.simulator.fault import KINDS
 from services.simulator.session import Session
@@ -23,29 +22,30 @@ class FaultApp:
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        status, body = self._answer(scope["method"], scope["path"], parse_qs(scope["query_string"].decode("latin-1")))
-        content_type = b"application/json" if status == 202 else b"application/problem+json"
-        content = msgspec.json.encode(body)
-        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        try:
+            clients = self._strike(scope["method"], scope["path"], parse_qs(scope["query_string"].decode("latin-1")))
+            await respond(send, 202, clients)
+        except Problem as problem:
+            await respond_problem(send, problem, scope["path"])
 
-    def _answer(self, method: str, path: str, query: dict[str, list[str]]) -> tuple[int, dict[str, object]]:
+    def _strike(self, method: str, path: str, query: dict[str, list[str]]) -> dict[str, object]:
         kind = next((kind for kind in KINDS if path == f"/faults/{kind}"), None)
         if kind is None:
-            return _problem(404, "Not found", f"{path}: there is POST /faults/{{kind}}; kinds are {', '.join(KINDS)}")
+            raise Problem(404, "not-found", "Not found", f"{path}: there is POST /faults/{{kind}}; kinds are {', '.join(KINDS)}")
         if method != "POST":
-            return _problem(405, "Method not allowed", f"write POST {path}")
+            raise Problem(405, "method-not-allowed", "Method not allowed", f"write POST {path}")
         lasts_s = _seconds(query.get("seconds", [str(LASTS_S)])[-1])
         if lasts_s is None:
-            return _problem(400, "Invalid parameter", f"seconds: write a number above 0, up to {LASTS_MAX_S:g}")
+            raise Problem(
+                400, "invalid-parameter", "Invalid parameter", f"seconds: write a number above 0, up to {LASTS_MAX_S:g}"
+            )
         named = query.get("client")
         struck = [session for session in self._sessions if session.client and (not named or session.client in named)]
         clients = sorted(session.client for session in struck)
         for session in struck:
             session.inject(kind, lasts_s)
         logger().info("fault requested", fault=kind, clients=clients)
-        return 202, {"fault": kind, "clients": clients}
+        return {"fault": kind, "clients": clients}
 
 
 def _seconds(text: str) -> float | None:
@@ -54,8 +54,3 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds <= LASTS_MAX_S else None
-
-
-def _problem(status: int, title: str, detail: str) -> tuple[int, dict[str, object]]:
-    code = title.lower().replace(" ", "-")
-    return status, {"type": f"urn:tickvault:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}

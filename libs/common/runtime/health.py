@@ -1,11 +1,12 @@
 """Whether a service lives (its loops move) and is ready (its checks pass), and the HTTP answers that say so."""
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
 
+from libs.common.domain.problem import MEDIA_TYPE, Problem
 from libs.common.telemetry import exposition
 
 Scope = MutableMapping[str, Any]
@@ -65,7 +66,7 @@ class HealthApp:
             obstacles = self._health.obstacles()
             await respond(send, 503 if obstacles else 200, {"ready": not obstacles, "obstacles": obstacles})
         elif scope["type"] == "http" and path == "/metrics":
-            await respond(send, 200, exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+            await respond(send, 200, exposition(), "text/plain; version=0.0.4; charset=utf-8")
         elif self._inner is not None:
             await self._inner(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -74,9 +75,16 @@ class HealthApp:
             await respond(send, 404, {"detail": f"no such path: {path}"})
 
 
-async def respond(send: Send, status: int, body: object, content_type: bytes = b"application/json") -> None:
+async def respond(
+    send: Send, status: int, body: object, content_type: str = "application/json", headers: Mapping[str, str] | None = None
+) -> None:
     """One whole response: bytes as they are, anything else as JSON."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    headers = [(b"content-type", content_type), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    own = {"content-type": content_type, "content-length": str(len(content)), "cache-control": "no-store", **(headers or {})}
+    encoded = [(name.encode(), value.encode()) for name, value in own.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": content})
+
+
+async def respond_problem(send: Send, problem: Problem, path: str) -> None:
+    await respond(send, problem.status, problem.body(path), MEDIA_TYPE, problem.headers)

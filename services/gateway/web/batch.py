@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from libs.common.domain.errors import Rejected
+from libs.common.domain.problem import Problem
 from services.gateway.feeds import QuoteFields, SinkFeed
 from services.gateway.web.fold import JsonFold, Receipt, digest
 from services.gateway.web.mapping import Number, decode
-from services.gateway.web.problem import Problem
 
 TICKS_MAX = 5_000  # in a batch: one stream entry
 KEYS_MAX = 10_000  # batches remembered, of 40 bytes each: little beside a journal segment, which begins with them

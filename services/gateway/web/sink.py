@@ -17,8 +17,9 @@ import msgspec
 
 from libs.common.domain.errors import Retryable
 from libs.common.domain.feed import FeedKind
+from libs.common.domain.problem import Problem
 from libs.common.runtime import Health, pause
-from libs.common.runtime.health import Receive, Scope, Send
+from libs.common.runtime.health import Receive, Scope, Send, respond, respond_problem
 from libs.common.settings import SettingsError
 from services.gateway.feeds import SinkFeed
 from services.gateway.journal import Direction
@@ -26,7 +27,6 @@ from services.gateway.recorder import DISK_RETRY_S, Recorder, now_ns
 from services.gateway.web.batch import Batch, SinkFold, read_batch
 from services.gateway.web.fold import digest
 from services.gateway.web.link import MESSAGE_BYTES_MAX, PATIENCE, TURN_S, WebLink
-from services.gateway.web.problem import MEDIA_TYPE, Problem, respond
 
 PATH = "/v1/pipeline/sink/tick"
 DISCARDED_BYTES_MAX = 10 * MESSAGE_BYTES_MAX  # so that a client that only writes gets to our refusal
@@ -107,7 +107,7 @@ class SinkApp:
             link, batch = await self._read(scope, receive)
             await respond(send, 200, await link.take(batch))
         except Problem as problem:
-            await respond(send, problem.status, problem.body(scope["path"]), MEDIA_TYPE, problem.headers)
+            await respond_problem(send, problem, scope["path"])
         except ConnectionError:
             pass  # the client went away before its body was whole
 
@@ -126,7 +126,7 @@ class SinkApp:
         if scope["path"] != PATH:
             raise Problem(404, "not-found", "Not found", f"{scope['path']}: there is POST {PATH}")
         if scope["method"] != "POST":
-            raise Problem(405, "method-not-allowed", "Method not allowed", f"write POST {PATH}", headers={b"allow": b"POST"})
+            raise Problem(405, "method-not-allowed", "Method not allowed", f"write POST {PATH}", headers={"allow": "POST"})
         link = self._named(dict(scope["headers"]).get(b"authorization", b""))
         if not link.up:
             raise unavailable(link.alarm or "the gateway is starting")
@@ -137,7 +137,7 @@ class SinkApp:
         named = [link for link in self._links if link.is_named_by(token.strip())]  # all are compared: equal time for each
         if scheme.lower() != b"bearer" or not named:
             detail = "Authorization: write Bearer and the token of a sink in the feeds file"
-            raise Problem(401, "unauthorized", "Unauthorized", detail, headers={b"www-authenticate": b"Bearer"})
+            raise Problem(401, "unauthorized", "Unauthorized", detail, headers={"www-authenticate": "Bearer"})
         return named[0]
 
 
@@ -157,13 +157,13 @@ async def _body(receive: Receive, kept_bytes: int = MESSAGE_BYTES_MAX) -> bytes:
                     body += event.get("body", b"")
     except TimeoutError:
         detail = f"the body did not come within {BODY_TIMEOUT_S:g} s: send it again"
-        raise Problem(408, "timeout", "Request timeout", detail, headers={b"connection": b"close"}) from None
+        raise Problem(408, "timeout", "Request timeout", detail, headers={"connection": "close"}) from None
     if size > kept_bytes:
         detail = f"body: send at most {MESSAGE_BYTES_MAX} bytes at a time"
-        raise Problem(413, "too-large", "Batch too large", detail, headers={b"connection": b"close"})
+        raise Problem(413, "too-large", "Batch too large", detail, headers={"connection": "close"})
     return bytes(body)
 
 
 def unavailable(why: str) -> Problem:
-    retry_after = {b"retry-after": b"%d" % RETRY_AFTER_S}
+    retry_after = {"retry-after": str(RETRY_AFTER_S)}
     return Problem(503, "not-yet", "Try again", f"{why}: send the same batch again", headers=retry_after)

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.domain.moment import NS_PER_S, parse_moment
+from libs.common.domain.problem import Problem
 from libs.common.domain.record import Tick
 from services.gateway.feeds import SinkFeed
 from services.gateway.journal import SEGMENT_BYTES, Direction, Record
 from services.gateway.web import batch as batches
 from services.gateway.web.batch import KEYS_MAX, TICKS_MAX, SinkFold, read_batch
 from services.gateway.web.fold import digest
-from services.gateway.web.problem import Problem
 
 T0 = parse_moment("2026-11-20T10:00:00Z")
 FEED = SinkFeed(name="DESK", token_env="DESK_TOKEN")
@@ -101,12 +101,12 @@ def test_what_is_no_json_is_a_400(body):
 def test_another_form_is_a_422_that_points_at_it(body, pointer):
     problem = problem_of(body)
     assert problem.status == 422
-    assert problem.errors[0]["pointer"] == pointer
+    assert problem.members["errors"][0]["pointer"] == pointer
     assert (pointer or "body") in problem.detail
 
 
 def test_a_key_in_two_places_must_be_the_same():
-    assert problem_of(body_of(TICK), "k2").errors[0]["pointer"] == "/key"
+    assert problem_of(body_of(TICK), "k2").members["errors"][0]["pointer"] == "/key"
 
 
 def test_too_many_ticks_are_a_413_and_the_most_are_taken():
@@ -116,7 +116,7 @@ def test_too_many_ticks_are_a_413_and_the_most_are_taken():
 
 def test_of_many_errors_the_first_are_shown_and_the_rest_counted():
     problem = problem_of(body_of(*[{"symbol": 1}] * 100))
-    assert len(problem.errors) == 10
+    assert len(problem.members["errors"]) == 10
     assert problem.detail.endswith("; and 90 more")
 
 
