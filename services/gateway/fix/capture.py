@@ -24,14 +24,13 @@ _RESENT, _ONE_SIDED = int(Flag.RESENT), int(Flag.ONE_SIDED)
 
 
 class Capture:
-    """Of one session; `state` is the session's. `wants_snapshots`: books were withdrawn, fresh ones are to be asked for."""
+    """Of one session; `state` is the session's."""
 
     def __init__(self, feed: FixFeed, state: State, clock: Clock) -> None:
         self.feed = feed
         self.state = state
         self.outcome = Outcome()
         self.refused: list[Refused] = []
-        self.wants_snapshots = False
         listed = None
         if feed.symbols != "all":
             upper = {alias.upper(): symbol for alias, symbol in feed.aliases.items()}
@@ -47,7 +46,6 @@ class Capture:
         self.decoder = Decoder(feed.begin_string, feed.target_comp_id, feed.sender_comp_id, self._tags)
         self.quotes = QuoteMatcher(feed.begin_string, feed.target_comp_id, feed.sender_comp_id)  # learns of top of book only
         self._clock = clock
-        self._resubscribed_at = 0
         self._groups: dict[str, str] = {}
 
     def take(self) -> Outcome:
@@ -97,7 +95,7 @@ class Capture:
     def withdraw(self) -> None:
         """(51) What stands in the books may be old: it is no price any more, and fresh ones are to be asked for."""
         self.market.withdraw_all()
-        self.wants_snapshots = True
+        self.state.wants_snapshots = True
 
     # ---- gaps
 
@@ -171,9 +169,9 @@ class Capture:
         """What the market has just refused; (52) an entry we cannot place asks for fresh snapshots, but not every time."""
         for item in self.refused:
             self.quarantine(recv_ts, item.symbol, item.reason, frame)
-        if UNKNOWN_ENTRY in self.refused and recv_ts - self._resubscribed_at > RESUBSCRIBE_PAUSE_NS:
-            self._resubscribed_at = recv_ts
-            self.wants_snapshots = True
+        if UNKNOWN_ENTRY in self.refused and recv_ts - self.state.resubscribed_at > RESUBSCRIBE_PAUSE_NS:
+            self.state.resubscribed_at = recv_ts
+            self.state.wants_snapshots = True
         self.refused.clear()
 
     def quarantine_market_data(self, frame: bytes, recv_ts: int, reason: str) -> None:

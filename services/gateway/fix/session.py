@@ -54,7 +54,7 @@ class Session:
         self.disconnect_reason: str | None = None
         self.alarms: dict[str, str] = {}  # kind -> what an operator has to look at, until the next logon that works
         self.last_answer = ""  # the TestReqID of the last heartbeat that had one
-        self.subscriptions = Subscriptions(feed, self.sends)
+        self.subscriptions = Subscriptions(feed, self.state.asked, self.sends)
         self._clock = Clock()
         self._dictionary = dictionary(feed.begin_string)
         self.capture = Capture(feed, self.state, self._clock)
@@ -106,7 +106,7 @@ class Session:
         state.heartbeat_s = feed.heartbeat_s
         state.reset_sent = feed.reset_on_logon
         self.disconnect_reason = None
-        self.capture.wants_snapshots = False
+        state.wants_snapshots = False
         self.subscriptions.connected(str(now // NS_PER_MS))
         if state.reset_sent:
             state.next_out = 1
@@ -202,8 +202,8 @@ class Session:
             self._on_frame(frame, recv_ts)
         if state.resend_deadline and recv_ts > state.resend_deadline:
             self._give_up(recv_ts)
-        if capture.wants_snapshots and not state.resend_deadline and state.status == "established":
-            capture.wants_snapshots = False
+        if state.wants_snapshots and not state.resend_deadline and state.status == "established":
+            state.wants_snapshots = False
             self.subscriptions.resubscribe()
         capture.piece_ended(recv_ts)
 
@@ -218,6 +218,7 @@ class Session:
 
     def _restore(self, snapshot: bytes) -> None:
         self.state = self.capture.state = msgspec.msgpack.decode(snapshot, type=State)
+        self.subscriptions.asked = self.state.asked
         self._framer = Framer(self.state.rest, self.state.waiting_since)
         self.market.restore(self.state.market)
 

@@ -20,6 +20,17 @@ class Send:
     seq: int | None = None
 
 
+class Asked(msgspec.Struct):
+    """What we asked the LP for on this connection: a quote may name its symbol by our request alone."""
+
+    connection: str = ""  # begins every request id
+    number: int = 0  # of the last request
+    requests: dict[str, str] = {}  # request id -> symbol
+    symbols: list[str] = []
+    refused: dict[str, str] = {}
+    unanswered: int | None = None  # MsgSeqNum of our first request, until the LP answers one
+
+
 class State(msgspec.Struct):
     """All that outlives a record: a journal segment begins with it."""
 
@@ -43,11 +54,14 @@ class State(msgspec.Struct):
     last_ts: int = 0
     open_gaps: list[Gap] = []  # ends with the next market data
     stale: dict[str, Gap] = {}  # by group of symbols: ends with its next tick
+    wants_snapshots: bool = False  # books were withdrawn: fresh ones are to be asked for
+    resubscribed_at: int = 0  # ns, because of an entry that we could not place
     quarantine_number: int = 0
     durable: int = 0  # journal position known to be stored when the segment began
     rest: bytes = b""
     waiting_since: int = 0
     market: list[Any] = []
+    asked: Asked = msgspec.field(default_factory=Asked)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ logged on ─▶ symbols = "all": x (4.2: c) ─▶ y (4.2: d) ─▶ V or R for
 """
 
 from services.gateway.feeds import FixFeed
-from services.gateway.fix.state import Fields, Send
+from services.gateway.fix.state import Asked, Fields, Send
 from services.gateway.fix.wire import Message
 from services.gateway.market.top import SYMBOLS_MAX
 
@@ -14,29 +14,35 @@ LISTS_SYMBOLS_42 = "d"  # SecurityDefinition
 
 
 class Subscriptions:
-    """Of one connection; `sends` is the session's. Request ids (262, 131, 320) are never used twice (50)."""
+    """Of one connection; `asked` and `sends` are the session's. Request ids (262, 131, 320) are never used twice (50)."""
 
-    def __init__(self, feed: FixFeed, sends: list[Send]) -> None:
-        self.symbols: list[str] = []  # as the LP spells them, in the order it listed them
-        self.refused: dict[str, str] = {}  # symbol -> why the LP does not quote it
+    def __init__(self, feed: FixFeed, asked: Asked, sends: list[Send]) -> None:
+        self.asked = asked
         self.list_refused: str | None = None
         self._feed = feed
         self._sends = sends
-        self._requests: dict[str, str] = {}  # request id -> symbol
-        self._unanswered: int | None = None  # MsgSeqNum of our first request, until the LP answers one
-        self._connection = ""  # begins every request id of this connection
-        self._number = 0
+
+    @property
+    def symbols(self) -> list[str]:
+        """As the LP spells them, in the order it listed them."""
+        return self.asked.symbols
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Symbol → why the LP does not quote it."""
+        return self.asked.refused
 
     def connected(self, connection: str) -> None:
         """Nothing is asked for yet; `connection` has never been used before."""
-        self._connection = connection
-        self._unanswered = None
-        self._requests.clear()
-        self.refused.clear()
+        asked = self.asked
+        asked.connection = connection
+        asked.unanswered = None
+        asked.requests = {}
+        asked.refused = {}
 
     def begin(self) -> None:
         """We are logged on."""
-        self.symbols = []
+        self.asked.symbols = []
         self.list_refused = None
         if self._feed.symbols == "all":
             self._ask_for_list()
@@ -68,14 +74,14 @@ class Subscriptions:
     def unsubscribe(self) -> None:
         """(53) End every request that stands. A QuoteRequest ends with the session: FIX has no other way."""
         if self._feed.subscribe_by == "market_data":
-            for request, symbol in self._requests.items():
+            for request, symbol in self.asked.requests.items():
                 if symbol not in self.refused:
                     self._sends.append(Send("V", self._market_data_request(request, "2", symbol)))
-        self._requests.clear()
+        self.asked.requests = {}
 
     def _request(self, symbol: str) -> None:
         request = self._new_id()
-        self._requests[request] = symbol
+        self.asked.requests[request] = symbol
         if self._feed.subscribe_by == "market_data":
             self._sends.append(Send("V", self._market_data_request(request, "1", symbol)))
         else:
@@ -88,27 +94,28 @@ class Subscriptions:
         return [*fields, *((269, entry_type) for entry_type in types), (146, 1), (55, symbol)]
 
     def _new_id(self) -> str:
-        self._number += 1
-        return f"{self._connection}-{self._number}"
+        self.asked.number += 1
+        return f"{self.asked.connection}-{self.asked.number}"
 
     def symbol_of(self, *requests: str) -> str | None:
         """The symbol that one of the ids was made for, as the LP spells it."""
-        return next((self._requests[request] for request in requests if request in self._requests), None)
+        made = self.asked.requests
+        return next((made[request] for request in requests if request in made), None)
 
     # ---- what happens to our requests
 
     def sent(self, msg_type: bytes, seq: int) -> None:
-        if msg_type in {b"x", b"c", b"V", b"R"} and self._unanswered is None:
-            self._unanswered = seq
+        if msg_type in {b"x", b"c", b"V", b"R"} and self.asked.unanswered is None:
+            self.asked.unanswered = seq
 
     def answered(self) -> None:
-        self._unanswered = None
+        self.asked.unanswered = None
 
     def missed(self, last: int) -> None:
         """(42) The LP has not seen our messages up to `last`, and they are filled: what it never answered is asked anew."""
-        if self._unanswered is None or self._unanswered > last:
+        if self.asked.unanswered is None or self.asked.unanswered > last:
             return
-        self._unanswered = None
+        self.asked.unanswered = None
         if self._feed.symbols == "all" and not self.symbols:
             self._ask_for_list()
         else:
@@ -133,6 +140,6 @@ class Subscriptions:
 
     def refuse(self, request: str, symbol: str, why: str) -> None:
         """(49) Not asked for again on this connection. The request's id or its symbol tells which."""
-        found = self._requests.get(request) or (symbol if symbol in self.symbols else None)
+        found = self.asked.requests.get(request) or (symbol if symbol in self.symbols else None)
         if found is not None:
             self.refused[found] = why

@@ -47,6 +47,7 @@ BODIES = st.one_of(
         st.sampled_from(["a", "b", None]),
     ),
     st.builds(lambda s, b, a: ("W", both_sides(s, b, a)), st.sampled_from(SYMBOLS), PRICES, PRICES),
+    st.builds(lambda b, number: ("S", [(131, number), (117, "q"), (132, b)]), PRICES, st.integers(0, 3)),
     st.builds(lambda s, b: ("W", snapshot(s, entry("0", b, entry_id="a"))), st.sampled_from(SYMBOLS), PRICES),
     st.sampled_from([("0", []), ("1", [(112, "t")]), ("2", [(7, 1), (16, 0)]), ("2", []), ("3", [(45, 1)]), ("D", []), ("*", []),
                      ("X", [(268, 5)]), ("Y", [(262, "?"), (281, "0")]), ("y", [(560, 0), (55, "A")])]),

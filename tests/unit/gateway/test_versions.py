@@ -5,6 +5,8 @@ from gateway_lp import Lp, both_sides, entry, established, increment, make_feed,
 from pydantic import ValidationError
 
 from libs.common.domain.record import Flag
+from services.gateway.fix.session import Session
+from services.gateway.journal import Direction, Record
 
 VERSIONS = {
     "4.2": {"begin_string": "FIX.4.2"},
@@ -99,6 +101,15 @@ def test_an_lp_that_only_streams_quotes_is_asked_with_quote_requests(version):
     assert (first.bid, first.ask, first.bid_size, first.ask_size) == (1_100_000_000, 1_200_000_000, 1000.0, None)
     assert lp.now - first.ts == 500_000_000
     assert (second.symbol, second.bid, second.ask, second.flags) == ("EUR/USD", 1_150_000_000, None, Flag.ONE_SIDED)
+
+
+def test_a_quote_that_names_our_request_alone_is_known_from_a_snapshot_too():
+    lp, request = streaming()
+    lp.send("S", [(131, request), (117, "q1"), (132, "1.1"), (133, "1.2")])
+    again = Session(lp.session.feed)
+    again.apply(Record(0, lp.now, Direction.SNAPSHOT, lp.session.snapshot(0)))
+    again.apply(Record(0, lp.now, Direction.IN, lp.message("S", [(131, request), (117, "q2"), (132, "1.3"), (133, "1.4")])))
+    assert [(tick[0], tick[3], tick[5]) for tick in again.take().ticks] == [("EUR/USD", 1, 1_300_000_000)]
 
 
 @each_version
