@@ -213,14 +213,14 @@ class Session:
         state = self.state
         state.durable = durable
         state.rest, state.waiting_since = self._framer.rest, self._framer.waiting_since
-        state.market = self.market.snapshot()
+        state.books = self.market.snapshot()
         return msgspec.msgpack.encode(state)
 
     def _restore(self, snapshot: bytes) -> None:
         self.state = self.capture.state = msgspec.msgpack.decode(snapshot, type=State)
         self.subscriptions.asked = self.state.asked
         self._framer = Framer(self.state.rest, self.state.waiting_since)
-        self.market.restore(self.state.market)
+        self.market.restore(self.state.books)
 
     # ---- one message
 

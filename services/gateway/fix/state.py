@@ -60,7 +60,7 @@ class State(msgspec.Struct):
     durable: int = 0  # journal position known to be stored when the segment began
     rest: bytes = b""
     waiting_since: int = 0
-    market: list[Any] = []
+    books: list[Any] = []
     asked: Asked = msgspec.field(default_factory=Asked)
 
 
