@@ -12,7 +12,7 @@ from services.gateway.fix.state import State
 from services.gateway.fix.wire import Clock, Message
 from services.gateway.fold import Outcome
 from services.gateway.market.depth import DepthMarket
-from services.gateway.market.top import UNKNOWN_ENTRY, Market, Refused
+from services.gateway.market.top import Market, Refused
 
 RESUBSCRIBE_PAUSE_NS = 60 * NS_PER_S  # between two resubscriptions because of entries we cannot place
 
@@ -169,7 +169,7 @@ class Capture:
         """What the market has just refused; (52) an entry we cannot place asks for fresh snapshots, but not every time."""
         for item in self.refused:
             self.quarantine(recv_ts, item.symbol, item.reason, frame)
-        if UNKNOWN_ENTRY in self.refused and recv_ts - self.state.resubscribed_at > RESUBSCRIBE_PAUSE_NS:
+        if any(not item.symbol for item in self.refused) and recv_ts - self.state.resubscribed_at > RESUBSCRIBE_PAUSE_NS:
             self.state.resubscribed_at = recv_ts
             self.state.wants_snapshots = True
         self.refused.clear()

@@ -29,6 +29,7 @@ from services.gateway.journal import Direction, Record
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
 RESEND_TIMEOUT_NS = 30 * NS_PER_S  # a gap that is not filled by then is recorded and the session goes on
 UNSEEN_RANGES_MAX = 100
+LEAP_MAX = 10_000  # messages that one may be ahead of the one before it on its connection: TCP loses none of them
 RAW_BYTES_MAX = 65_536  # of a garbled piece, in quarantine; the journal has it whole
 
 # (46) of these we check what we use of them: a tag that the standard does not know must not cost a subscription
@@ -205,6 +206,8 @@ class Session:
         if state.wants_snapshots and not state.resend_deadline and state.status == "established":
             state.wants_snapshots = False
             self.subscriptions.resubscribe()
+        if ticks and self.subscriptions.asked.unanswered is not None:
+            self.subscriptions.answered()
         capture.piece_ended(recv_ts)
 
     # ---- state in a segment
@@ -276,10 +279,15 @@ class Session:
             self._refuse_session("Incorrect BeginString")
             return False
         try:
-            message.required_number(34)
+            seq = message.required_number(34)
         except FieldError as error:  # (26)
             self.capture.quarantine_market_data(frame, recv_ts, str(error))
             self._refuse_session(f"MsgSeqNum: {error}")
+            return False
+        reached = next(reversed(state.held), state.next_in - 1)
+        if state.status in _LIVE and seq > reached + LEAP_MAX and msg_type not in {b"4", b"A"} and not message.flag(43):
+            self.counts.garbled += 1  # its number is not used: what it was is asked for when the next one comes
+            self.capture.quarantine(recv_ts, "", f"MsgSeqNum {seq} is too far beyond {reached} to be true", frame)
             return False
         lacks = None in (message.get(49), message.get(56), message.get(52))
         if lacks and msg_type not in _READ_LENIENTLY and state.status in _LIVE:
@@ -320,7 +328,7 @@ class Session:
             if msg_type not in {b"4", b"5"}:  # (38)
                 self._hold(seq, recv_ts, b"" if msg_type in {b"2", b"A"} else frame)
             if msg_type != b"5":
-                self._ask(seq, recv_ts)
+                self._ask(seq, recv_ts, passed=not message.flag(43))
         else:
             new = _gap_filled_to(message, msg_type, seq)
             if self._poss_dup_accepted(message, frame, seq, recv_ts):
@@ -434,10 +442,14 @@ class Session:
             self.state.held[seq] = recv_ts, frame
             self.state.held_bytes += len(frame)
 
-    def _ask(self, seq: int, recv_ts: int, *, comes_by_itself: bool = False) -> None:
-        """(16, 32, 38) Ask for what is missing before `seq`, unless that has been asked for."""
+    def _ask(self, seq: int, recv_ts: int, *, comes_by_itself: bool = False, passed: bool = False) -> None:
+        """(16, 32, 38) Ask for what is missing before `seq`, unless that has been asked for.
+
+        `passed`: the LP has just got to `seq`. Had we asked for more than it ever sent, because of a number that was not true,
+        the hole before `seq` would not have been asked for.
+        """
         state = self.state
-        if not state.resend_deadline or state.next_in > state.asked_to:
+        if not state.resend_deadline or state.next_in > state.asked_to or (passed and seq <= state.asked_to):
             state.resend_deadline = recv_ts + RESEND_TIMEOUT_NS
             state.asked_to = seq - 1
             state.gap_from = self.capture.market_time(min, recv_ts)

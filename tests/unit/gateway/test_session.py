@@ -297,6 +297,31 @@ def test_18_a_number_too_low_ends_the_session(msg_type):
     assert lp.reasons() == (["sequence number was seen before"] if msg_type == "X" else [])
 
 
+def test_16_a_number_that_cannot_be_true_is_kept_in_quarantine_and_costs_nothing():
+    lp = established(reset_on_logon=False).send("X", X).send("X", bid("1.3"), seq=999_999_999).lose("X", X).send("X", X)
+    assert (lp.reasons(), lp.last("2").text(7)) == (["MsgSeqNum 999999999 is too far beyond 2 to be true"], "3")
+    lp.resend("X", 3, bid("1.3"))
+    assert (lp.bids(), lp.state.next_in, lp.state.held, lp.gaps) == ([1.1, 1.3, 1.1], 5, {}, [])
+
+
+def test_16_a_hole_below_a_number_that_was_not_true_is_asked_for_all_the_same():
+    lp = established(reset_on_logon=False).send("X", X).send("X", X, seq=3_000)
+    assert [lp.last("2").text(tag) for tag in (7, 16)] == ["3", "0"]
+    lp.send("X", bid("1.2")).lose("X", X).send("X", bid("1.4"))
+    assert [lp.last("2").text(tag) for tag in (7, 16)] == ["4", "0"]
+    lp.resend("X", 4, bid("1.3"))
+    assert (lp.bids(), lp.state.next_in) == ([1.1, 1.2, 1.3, 1.4], 6)
+
+
+def test_42_quotes_of_a_known_shape_answer_our_requests_too():
+    lp = Lp().connect()
+    lp.next_out = 1
+    logon = lp.message("A", [(98, 0), (108, 30), (141, "Y")])
+    lp.receive(logon + lp.message("X", X) + lp.message("X", X)).send("X", X)
+    lp.got.clear()
+    assert lp.send("2", [(7, 1), (16, 0)]).types() == ["4"]
+
+
 def test_18_a_resend_request_or_logout_with_a_number_too_low_is_answered_and_moves_nothing():
     lp = established().send("0").send("2", [(7, 1), (16, 0)], seq=2)
     assert (lp.types(), lp.state.next_in, lp.state.status) == (["4", "V", "V"], 3, "established")
