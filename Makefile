@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services libs tests bench deploy
 
-.PHONY: help demo test check bench chaos lock
+.PHONY: help demo test check bench chaos fuzz lock
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ bench: .venv/ready  ## the table of figures, and bench/results/latest.json
 
 chaos: .venv/ready  ## 100 rounds of kill -9, empty Redis, full disks and a hostile LP (CHAOS_SEED=N repeats a run)
 	$(BIN)/python -m tests.chaos
+
+fuzz: .venv/ready  ## ten minutes of damaged conversations at framer, decoder, books and session
+	$(BIN)/python -m tests.fuzz
 
 lock: .venv/ready  ## requirements.lock from pyproject.toml
 	$(BIN)/pip install --quiet uv
