@@ -28,8 +28,9 @@ from deploy.demo.sample import Probe
 from deploy.demo.view import Facts, open_view, step
 from libs.common.bus import BusRefused, RedisBus
 from libs.common.domain.errors import Retryable
+from libs.common.runtime.ports import free_port
 from libs.common.testing.reckoning import Reckoning, reckon
-from libs.common.testing.redis_server import NoRedis, RedisServer, free_port
+from libs.common.testing.redis_server import NoRedis, RedisServer
 from libs.common.testing.stack import Stack
 
 PROVIDERS = ("LP1", "LP2")

@@ -1,12 +1,12 @@
 """The simulator put together: a market or a recording, a feed, an acceptor, and the faults."""
 
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from libs.common.domain.errors import Rejected
 from libs.common.runtime import Health, StartError, run
+from libs.common.runtime.ports import free_port
 from libs.common.telemetry import gauge, total
 from services.simulator.acceptor import Acceptor
 from services.simulator.feed import Feed, Limits, LiveMarket, Recording, Source
@@ -80,7 +80,7 @@ async def main(settings: SimulatorSettings, options: Options) -> int:
             {"acceptor": acceptor.run, "feed": feed.run},
             health=health,
             host=settings.http_host,
-            port=http_port or _free_port(settings.http_host),
+            port=http_port or free_port(settings.http_host),
             app=FaultApp(acceptor.sessions),
         )
 
@@ -110,11 +110,3 @@ def _ledger(options: Options) -> Ledger:
         return Ledger(options.ledger, options.provider, depth=options.depth > 1, trades=options.trades > 0)
     except OSError as error:
         raise StartError(f"ledger {options.ledger}: {error.strerror}") from error
-
-
-def _free_port(host: str) -> int:
-    """Known before the server opens it, so that the log can name it."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -42,12 +42,13 @@ async def test_12_an_lp_that_does_not_answer_is_left(lp, gateway):
 
 @scenario(symbols=("EUR/USD", "GBP/USD"))
 async def test_12_every_request_is_ended_under_its_own_id(lp, gateway):
-    await lp.logs_on()
-    await lp.expect("V", {55: "GBP/USD", 263: 1})
-    requests = dict(gateway.session.subscriptions.asked.requests)
+    await lp.accept()
+    await lp.expect("A")
+    lp.logon((141, "Y"))
+    asked = [await lp.expect("V", {55: symbol, 263: 1}) for symbol in ("EUR/USD", "GBP/USD")]
     stopped = asyncio.create_task(gateway.stop())
-    for request, symbol in requests.items():
-        await lp.expect("V", {262: request, 263: 2, 55: symbol})
+    for request in asked:
+        await lp.expect("V", {262: request.text(262), 263: 2, 55: request.text(55)})
     await lp.expect("5")
     lp.send("5")
     await lp.expect_disconnect()

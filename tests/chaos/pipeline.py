@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from libs.common.runtime.ports import free_port
 from libs.common.store import Layout
 from libs.common.store.layout import journal_dir
 from libs.common.testing.reckoning import LedgerTail, Reckoning, compare, numbering_errors, reckon
-from libs.common.testing.redis_server import free_port, start_redis
+from libs.common.testing.redis_server import start_redis
 from libs.common.testing.stack import Process, Stack
 from tests.chaos.disk import Disk, NoDisk
 

@@ -171,6 +171,7 @@ class Provider extends engine.AsciiSession {
         return
       }
       case 'logout': return this.done()
+      case 'logon': return // it answers every logon
       case 'drop': return this.requestStop('dropped')
       default: throw new Error(command)
     }

@@ -1,7 +1,8 @@
-"""An LP on QuickFIX: an acceptor for FIX 4.4 that does what its standard input says and answers each line with one of JSON.
+"""An LP on QuickFIX: an acceptor that does what its standard input says and answers each line with one of JSON.
 
-python quickfix_lp.py '{"port": …, "folder": …, "ledger": …, "symbols": 32, …}'
+python quickfix_lp.py '{"begin_string": "FIX.4.2", "port": …, "folder": …, "ledger": …, "symbols": 32, …}'
 
+begin_string is FIX.4.2, FIX.4.4, or FIXT.1.1 for FIX 5.0SP2. A MarketDataRequest is answered with W and X, a QuoteRequest with S.
 The ledger is written in toApp: QuickFIX calls it with the number set, before the message is stored and sent.
 """
 
@@ -12,7 +13,7 @@ import random
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,12 +30,18 @@ StartTime=00:00:00
 EndTime=00:00:00
 {dictionary}
 [SESSION]
-BeginString=FIX.4.4
+BeginString={begin_string}
 SenderCompID={name}
 TargetCompID=TICKVAULT
 ResetOnLogon={reset_on_logon}
 PersistMessages={persist_messages}
 """
+DICTIONARIES = Path(sys.prefix) / "share/quickfix"
+DICTIONARY = {
+    "FIX.4.2": f"DataDictionary={DICTIONARIES}/FIX42.xml",
+    "FIX.4.4": f"DataDictionary={DICTIONARIES}/FIX44.xml",
+    "FIXT.1.1": f"TransportDataDictionary={DICTIONARIES}/FIXT11.xml\nAppDataDictionary={DICTIONARIES}/FIX50SP2.xml",
+}
 QUOTE_FIELDS = (279, 269, 55, 270, 271, 272, 273, 0)
 SNAPSHOT_FIELDS = (269, 270, 271, 272, 273, 0)
 SIZE = "1000000"
@@ -50,9 +57,12 @@ def order(fields: tuple[int, ...]) -> fix.IntArray:
 
 
 class Provider(fix.Application):
-    """Quotes every symbol that is subscribed. Sending happens in one thread of its own and in QuickFIX's, for snapshots."""
+    """Quotes every symbol, and while nobody is logged on, too: to be resent. One that resets quotes what is subscribed.
 
-    def __init__(self, name: str, ledger: Path, symbols: int) -> None:
+    Messages are sent by the thread of the flow and by QuickFIX's, one at a time: time never falls from number to number.
+    """
+
+    def __init__(self, name: str, ledger: Path, symbols: int, *, resets: bool, lists: bool) -> None:
         super().__init__()
         self.name = name
         self.symbols = [f"S{number:03d}/USD" for number in range(symbols)]
@@ -62,8 +72,12 @@ class Provider(fix.Application):
         self.logons = 0
         self.flow: tuple[int, int] = (0, 1)
         self.session_id: fix.SessionID | None = None
+        self._resets = resets
+        self._lists = lists
+        self._streams_quotes = False
         self._random = random.Random(1)
-        self._pending = threading.local()
+        self._sending = threading.RLock()
+        self._pending: list[Line] = []
         header = not ledger.exists()
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if header:
@@ -85,14 +99,10 @@ class Provider(fix.Application):
         pass
 
     def toApp(self, message, _session_id):
-        lines: deque[list[Line]] | None = getattr(self._pending, "lines", None)
-        if not lines or message.getHeader().isSetField(43):  # a resend is no new tick
+        header = message.getHeader()
+        if header.isSetField(43) or header.getField(35) not in {"W", "X", "S"}:  # a resend is no new tick
             return
-        kind = message.getHeader().getField(35)
-        if kind not in {"W", "X"}:
-            return
-        seq = message.getHeader().getField(34)
-        quotes = lines.popleft()
+        seq, quotes = header.getField(34), self._pending
         text = "".join(f"{self.name},{seq},{symbol},{ts},{bid},{ask},{SIZE},{SIZE}\n" for symbol, ts, bid, ask in quotes)
         os.write(self._ledger, text.encode())
         self.sent += len(quotes)
@@ -100,69 +110,93 @@ class Provider(fix.Application):
     def fromAdmin(self, message, _session_id):
         self.received[message.getHeader().getField(35)] += 1
 
-    def fromApp(self, message, session_id):
+    def fromApp(self, message, _session_id):
         kind = message.getHeader().getField(35)
         self.received[kind] += 1
-        if kind == "x":
-            self._list_securities(message.getField(320))
-        elif kind == "V":
+        if kind in {"c", "x"}:
+            self._list_securities(kind, message.getField(320), message.getHeader().getField(34))
+        elif kind in {"V", "R"}:
+            self._streams_quotes = kind == "R"
             group = fix.Group(146, 55)
             message.getGroup(1, group)
             symbol = group.getField(55)
-            if message.getField(263) == "1":
-                self.requests[symbol] = message.getField(262)
-                self.snapshot(symbol)
-            else:
+            if kind == "V" and message.getField(263) != "1":
                 self.requests.pop(symbol, None)
+                return
+            self.requests[symbol] = message.getField(262 if kind == "V" else 131)
+            self.snapshot(symbol)
 
     # ---- messages
 
-    def _send(self, message: fix.Message, quotes: list[Line] | None = None) -> None:
-        if quotes is not None:
-            self._pending.lines = deque([quotes])
-        fix.Session.sendToTarget(message, self.session_id)
+    def _send(self, message: fix.Message, *quotes: Line) -> None:
+        with self._sending:
+            self._pending = list(quotes)
+            fix.Session.sendToTarget(message, self.session_id)
 
-    def _list_securities(self, request: str) -> None:
-        message = new("y")
-        for tag, value in ((320, request), (322, request), (560, "0")):
-            message.setField(fix.StringField(tag, value))
-        for symbol in self.symbols:
-            group = fix.Group(146, 55)
-            group.setField(fix.StringField(55, symbol))
-            message.addGroup(group)
-        self._send(message)
+    def _list_securities(self, kind: str, request: str, number: str) -> None:
+        """FIX 4.2 knows one symbol a message."""
+        if not self._lists:
+            self._send(new("j", {45: number, 58: "no list", 372: kind, 380: "3"}))
+        elif kind == "c":
+            for at, symbol in enumerate(self.symbols):
+                count = str(len(self.symbols))
+                self._send(new("d", {55: symbol, 320: request, 322: f"{request}-{at}", 323: "4", 393: count}))
+        else:
+            message = new("y", {320: request, 322: request, 560: "0"})
+            for symbol in self.symbols:
+                group = fix.Group(146, 55)
+                fill(group, {55: symbol})
+                message.addGroup(group)
+            self._send(message)
 
     def snapshot(self, symbol: str) -> None:
-        message = new("W")
-        message.setField(fix.StringField(262, self.requests[symbol]))
-        message.setField(fix.StringField(55, symbol))
-        quote, date, clock = self._quote(symbol)
-        for side, price in (("0", quote[2]), ("1", quote[3])):
-            group = fix.Group(268, 269, self._orders[1])
-            fill(group, ((269, side), (270, price), (271, SIZE), (272, date), (273, clock)))
-            message.addGroup(group)
-        self._send(message, [quote])
+        with self._sending:
+            if self._streams_quotes:
+                self._quote(symbol)
+                return
+            message = new("W", {262: self.requests[symbol], 55: symbol})
+            line, date, clock = self._price(symbol)
+            for side, price in (("0", line[2]), ("1", line[3])):
+                group = fix.Group(268, 269, self._orders[1])
+                fill(group, {269: side, 270: price, 271: SIZE, 272: date, 273: clock})
+                message.addGroup(group)
+            self._send(message, line)
 
     def quotes(self, count: int) -> None:
-        """One X of `count` symbols, two entries each."""
-        message = new("X")
-        lines = []
-        for symbol in self._random.sample(self.symbols, count):
-            quote, date, clock = self._quote(symbol)
-            for side, price in (("0", quote[2]), ("1", quote[3])):
-                group = fix.Group(268, 279, self._orders[0])
-                fields = ((279, "0"), (269, side), (55, symbol), (270, price), (271, SIZE), (272, date), (273, clock))
-                fill(group, fields)
-                message.addGroup(group)
-            lines.append(quote)
-        self._send(message, lines)
+        """One X of `count` symbols, two entries each; or an S for each symbol."""
+        symbols = list(self.requests) if self._resets else self.symbols
+        if len(symbols) < count:
+            return
+        chosen = self._random.sample(symbols, count)
+        with self._sending:
+            if self._streams_quotes:
+                for symbol in chosen:
+                    self._quote(symbol)
+                return
+            message = new("X")
+            lines = []
+            for symbol in chosen:
+                line, date, clock = self._price(symbol)
+                for side, price in (("0", line[2]), ("1", line[3])):
+                    group = fix.Group(268, 279, self._orders[0])
+                    fill(group, {279: "0", 269: side, 55: symbol, 270: price, 271: SIZE, 272: date, 273: clock})
+                    message.addGroup(group)
+                lines.append(line)
+            self._send(message, *lines)
 
-    def _quote(self, symbol: str) -> tuple[Line, str, str]:
+    def _quote(self, symbol: str) -> None:
+        line, date, clock = self._price(symbol)
+        fields = {55: symbol, 60: f"{date}-{clock}", 117: str(self.sent), 132: line[2], 133: line[3], 134: SIZE, 135: SIZE}
+        if request := self.requests.get(symbol):
+            fields[131] = request
+        self._send(new("S", fields), line)
+
+    def _price(self, symbol: str) -> tuple[Line, str, str]:
         now_ms = time.time_ns() // 1_000_000
         at = datetime.fromtimestamp(now_ms // 1000, UTC)
         bid = self._random.randrange(50_000, 200_000)
-        quote = (symbol, now_ms * 1_000_000, f"{bid / 1e5:.5f}", f"{(bid + 10) / 1e5:.5f}")
-        return quote, f"{at:%Y%m%d}", f"{at:%H:%M:%S}.{now_ms % 1000:03d}"
+        line = (symbol, now_ms * 1_000_000, f"{bid / 1e5:.5f}", f"{(bid + 10) / 1e5:.5f}")
+        return line, f"{at:%Y%m%d}", f"{at:%H:%M:%S}.{now_ms % 1000:03d}"
 
     # ---- commands
 
@@ -184,24 +218,20 @@ class Provider(fix.Application):
             case "snapshots":
                 for symbol in list(self.requests):
                     self.snapshot(symbol)
+            case "send":
+                self._send(new(arguments[0], {int(tag): value for tag, value in (each.split("=") for each in arguments[1:])}))
             case "test_request":
-                message = new("1")
-                message.setField(fix.StringField(112, arguments[0]))
-                self._send(message)
+                self._send(new("1", {112: arguments[0]}))
             case "jump":
-                self.session.setNextSenderMsgSeqNum(self.session.getExpectedSenderNum() + int(arguments[0]))
+                with self._sending:
+                    self.session.setNextSenderMsgSeqNum(self.session.getExpectedSenderNum() + int(arguments[0]))
             case "sequence_reset":
-                new_seq = self.session.getExpectedSenderNum() + int(arguments[0])
-                message = new("4")
-                message.setField(fix.StringField(36, str(new_seq)))
-                message.setField(fix.StringField(123, "N"))
-                self._send(message)
-                self.session.setNextSenderMsgSeqNum(new_seq)
+                with self._sending:
+                    new_seq = self.session.getExpectedSenderNum() + int(arguments[0])
+                    self._send(new("4", {36: str(new_seq), 123: "N"}))
+                    self.session.setNextSenderMsgSeqNum(new_seq)
             case "logon_reset":
-                message = new("A")
-                for tag, value in ((98, "0"), (108, "1"), (141, "Y")):
-                    message.setField(fix.StringField(tag, value))
-                self._send(message)
+                self._send(new("A", {98: "0", 108: "1", 141: "Y"}))
             case "rewind":
                 self.session.setNextTargetMsgSeqNum(self.session.getExpectedTargetNum() - int(arguments[0]))
             case "logout":
@@ -226,7 +256,7 @@ class Provider(fix.Application):
         }
 
     def keep_flowing(self) -> None:
-        """The flow command's messages, in hundredths of a second; goes on while nobody is logged on."""
+        """The flow command's messages, in hundredths of a second."""
         due = 0.0
         while True:
             time.sleep(0.01)
@@ -237,37 +267,42 @@ class Provider(fix.Application):
                 self.quotes(per_message)
 
 
-def new(msg_type: str) -> fix.Message:
+def new(msg_type: str, fields: dict[int, str] | None = None) -> fix.Message:
     message = fix.Message()
     message.getHeader().setField(fix.MsgType(msg_type))
+    fill(message, fields or {})
     return message
 
 
-def fill(group: fix.Group, fields: tuple[tuple[int, str], ...]) -> None:
-    for tag, value in fields:
-        group.setField(fix.StringField(tag, value))
+def fill(target: fix.Message | fix.Group, fields: dict[int, str]) -> None:
+    for tag, value in fields.items():
+        target.setField(fix.StringField(tag, value))
 
 
 def main() -> None:
     options = json.loads(sys.argv[1])
     folder = Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    dictionary = Path(sys.prefix) / "share/quickfix/FIX44.xml"
-    known = f"UseDataDictionary=Y\nDataDictionary={dictionary}" if dictionary.exists() else "UseDataDictionary=N"
+    begin_string, resets = options.get("begin_string", "FIX.4.4"), options.get("lp_resets", False)
+    known = f"UseDataDictionary=Y\n{DICTIONARY[begin_string]}" if DICTIONARIES.exists() else "UseDataDictionary=N"
+    if begin_string == "FIXT.1.1":
+        known += "\nDefaultApplVerID=FIX.5.0SP2"
     config = folder / "acceptor.cfg"
     config.write_text(
         CONFIG.format(
             port=options["port"],
             folder=folder,
+            begin_string=begin_string,
             name=options["name"],
             dictionary=known,
-            reset_on_logon="Y" if options.get("lp_resets") else "N",
+            reset_on_logon="Y" if resets else "N",
             persist_messages="Y" if options.get("resends", True) else "N",
         ),
         "utf-8",
     )
     settings = fix.SessionSettings(str(config))
-    provider = Provider(options["name"], Path(options["ledger"]), options["symbols"])
+    ledger = Path(options["ledger"])
+    provider = Provider(options["name"], ledger, options["symbols"], resets=resets, lists=options.get("lists", True))
     store, log = fix.FileStoreFactory(settings), fix.FileLogFactory(settings)
     acceptor = fix.SocketAcceptor(provider, store, settings, log)
     acceptor.start()

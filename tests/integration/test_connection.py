@@ -19,9 +19,9 @@ from structlog.testing import capture_logs
 from libs.common.bus import decode_payload, read_entry
 from libs.common.domain.record import Tick
 from libs.common.runtime import Health
+from libs.common.runtime.ports import free_port
 from libs.common.settings import SettingsError
 from libs.common.testing.fake_bus import FakeBus
-from libs.common.testing.redis_server import free_port
 from services.gateway.fix.connection import Link, Patience
 from services.gateway.fix.framer import Framer
 from services.gateway.fix.session import Session

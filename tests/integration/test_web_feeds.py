@@ -28,10 +28,10 @@ from libs.common.bus.keys import FEED_HEALTH_KEY
 from libs.common.domain.moment import NS_PER_S
 from libs.common.domain.record import Gap, Quarantined, Tick
 from libs.common.runtime import Health
+from libs.common.runtime.ports import free_port
 from libs.common.settings import SettingsError
 from libs.common.store import Layout
 from libs.common.testing.fake_bus import FakeBus
-from libs.common.testing.redis_server import free_port
 from libs.common.testing.stack import Stack
 from services.gateway.feeds import Feeds
 from services.gateway.journal import Direction, Journal

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.common.runtime.ports import free_port
+
 READY_TIMEOUT_S = 30.0
 
 
@@ -77,13 +79,6 @@ class RedisServer:
                 self.process.kill()
                 self.process.wait()
             self.process = None
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_redis(folder: Path, *options: str) -> RedisServer:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from libs.common.testing.redis_server import RedisServer, free_port, start_redis
+from libs.common.runtime.ports import free_port
+from libs.common.testing.redis_server import RedisServer, start_redis
 
 ROOT = Path(__file__).resolve().parents[3]
 READY_TIMEOUT_S = 60.0

@@ -63,6 +63,7 @@ class Session:
         self.group_of = self.capture.group_of
         self.take = self.capture.take
         self._framer = Framer()
+        self._facts_before = 0
         self._tolerance_ns = int(feed.sending_time_tolerance_s * NS_PER_S)
 
     @property
@@ -159,6 +160,7 @@ class Session:
         """What the socket gave, in order; recv_ts in ns, whole µs."""
         state, counts, capture = self.state, self.counts, self.capture
         market, ticks = capture.market, capture.outcome.ticks
+        self._facts_before = len(ticks) + len(capture.outcome.quarantined)
         tolerance = self._tolerance_ns or 2**62
         shape = capture.quotes.run_shape
         if shape is not None and state.status == "established" and not state.held and not state.open_gaps:
@@ -206,9 +208,13 @@ class Session:
         if state.wants_snapshots and not state.resend_deadline and state.status == "established":
             state.wants_snapshots = False
             self.subscriptions.resubscribe()
-        if ticks and self.subscriptions.asked.unanswered is not None:
-            self.subscriptions.answered()
+        self._note_answer()
         capture.piece_ended(recv_ts)
+
+    def _note_answer(self) -> None:
+        """Whether quotes came with what is being read, of use or not: the LP has seen our requests."""
+        if len(self.capture.outcome.ticks) + len(self.capture.outcome.quarantined) > self._facts_before:
+            self.subscriptions.answered()
 
     # ---- state in a segment
 
@@ -312,6 +318,8 @@ class Session:
     def _in_sequence(self, message: Message, frame: bytes, recv_ts: int) -> None:
         state = self.state
         seq, msg_type = message.required_number(34), message.get(35) or b""
+        if state.held and seq >= state.next_in and msg_type not in {b"4", b"A"} and not message.flag(43):
+            self._forget_false_numbers(seq, recv_ts)
         if msg_type == b"A" and (state.status == "logon_sent" or (message.flag(141) and not message.flag(43))):
             self._on_logon(message, seq, recv_ts)
         elif msg_type == b"4" and not message.flag(123):
@@ -322,6 +330,8 @@ class Session:
             self._process(message, frame, seq, recv_ts)
         elif seq < state.next_in:
             self._on_too_low(message, frame, seq, recv_ts)
+        elif msg_type == b"4" and message.flag(43) and message.number(36) == seq:
+            pass  # an LP that was asked for what it has not sent yet says that there is nothing to fill
         elif seq > state.next_in:
             if msg_type in {b"2", b"5"}:  # (43) answer first, then ask
                 self._process(message, frame, seq, recv_ts)
@@ -364,7 +374,6 @@ class Session:
                 self._dictionary.check(message, accept_user_defined=msg_type in _ADMIN)
             match msg_type:
                 case b"W" | b"X" | b"S" | b"i" | b"Z":
-                    self.subscriptions.answered()
                     self.capture.keep(message, frame, recv_ts, self.subscriptions.symbol_of(message.text(131), message.text(302)))
                     if msg_type == b"i" and message.get(301) in {b"1", b"2"}:
                         self._send("b", [(117, message.get(117) or b"0"), (297, 0)])
@@ -441,6 +450,15 @@ class Session:
         else:
             self.state.held[seq] = recv_ts, frame
             self.state.held_bytes += len(frame)
+
+    def _forget_false_numbers(self, seq: int, recv_ts: int) -> None:
+        """TCP keeps order: of two live messages the first has the lower number. What is held beyond `seq` is not what it says."""
+        state = self.state
+        for false in [number for number, (_, frame) in state.held.items() if number > seq and b"\x0143=Y\x01" not in frame]:
+            _, frame = state.held.pop(false)
+            state.held_bytes -= len(frame)
+            reason = f"MsgSeqNum {false} was not true: a message that was sent after it has {seq}"
+            self.capture.quarantine_market_data(frame, recv_ts, reason)
 
     def _ask(self, seq: int, recv_ts: int, *, comes_by_itself: bool = False, passed: bool = False) -> None:
         """(16, 32, 38) Ask for what is missing before `seq`, unless that has been asked for.
@@ -596,6 +614,7 @@ class Session:
             return
         fill = Send("4", [(123, "Y"), (36, last + 1)], first)
         self.sends.insert(sum(send.seq is not None for send in self.sends), fill)  # before what has no number yet
+        self._note_answer()
         if self.state.status == "established":
             self.subscriptions.missed(last)
 

@@ -313,6 +313,21 @@ def test_16_a_hole_below_a_number_that_was_not_true_is_asked_for_all_the_same():
     assert (lp.bids(), lp.state.next_in) == ([1.1, 1.2, 1.3, 1.4], 6)
 
 
+def test_16_a_message_whose_number_was_not_true_is_not_stored_as_another():
+    lp = established(reset_on_logon=False).send("X", X).send("X", bid("1.3"), seq=9).lose().send("X", bid("1.4"))
+    assert lp.reasons() == ["MsgSeqNum 9 was not true: a message that was sent after it has 4"]
+    lp.resend("X", 3, bid("1.3"))
+    for price in ("1.5", "1.6", "1.7", "1.8", "1.9", "2"):
+        lp.send("X", bid(price))
+    assert lp.bids() == [1.1, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2]
+    assert (lp.state.next_in, lp.state.held, lp.gaps) == (11, {}, [])
+
+
+def test_37_a_gap_fill_that_fills_nothing_uses_no_number():
+    lp = established().resend("4", 2, [(123, "Y"), (36, 2)]).send("X", X)
+    assert (lp.types(), len(lp.ticks), lp.state.next_in) == ([], 1, 3)
+
+
 def test_42_quotes_of_a_known_shape_answer_our_requests_too():
     lp = Lp().connect()
     lp.next_out = 1
