@@ -255,6 +255,8 @@ class Market:
             ask, ask_size = prices.get(ask_text), sizes.get(ask_size_text)
             if book is None or ts is None or sent is None or bid is None or ask is None or bid_size is None or ask_size is None:
                 try:
+                    if not recv_ts - tolerance_ns <= self._clock.moment(sending_text) <= latest:
+                        break  # before its symbol is opened: the session may refuse the message
                     self._remember(text, (date + b"-" + time, sending_text), (bid_text, ask_text), (bid_size_text, ask_size_text))
                 except Rejected:
                     break
