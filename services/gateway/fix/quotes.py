@@ -165,6 +165,8 @@ def _is_quote(bid: list[int | None], ask: list[int | None], fields: list[tuple[i
         return None if index is None else fields[index][1]
 
     whole = all(entry[column] is not None for entry in (bid, ask) for column in (_SYMBOL, _PRICE, _SIZE, _DATE, _TIME))
+    # what the ask repeats must stand behind what it repeats; a Symbol before the group may be that of the second entry only
+    in_order = whole and all((bid[column] or 0) <= (ask[column] or 0) for column in (_SYMBOL, _DATE, _TIME))
     same = all(value(bid, column) == value(ask, column) for column in (_SYMBOL, _DATE, _TIME))
     actions = {value(bid, _ACTION), value(ask, _ACTION)} <= ({b"0", b"1"} if incremental else {None})
-    return whole and same and actions and value(bid, _SIDE) == b"0" and value(ask, _SIDE) == b"1"
+    return in_order and same and actions and value(bid, _SIDE) == b"0" and value(ask, _SIDE) == b"1"

@@ -16,6 +16,7 @@ import msgspec
 from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_MS, NS_PER_S
 from libs.common.domain.record import GapCause
+from libs.common.telemetry import logger
 from services.gateway.feeds import FixFeed
 from services.gateway.fix.capture import MARKET_DATA, Capture
 from services.gateway.fix.dictionary import dictionary
@@ -27,6 +28,7 @@ from services.gateway.fix.wire import Clock, FieldError, Message, parse, parse_r
 from services.gateway.journal import Direction, Record
 
 HELD_BYTES_MAX = 32_000_000  # messages kept while a gap before them is being resent
+HELD_BYTES_MIN = 100
 RESEND_TIMEOUT_NS = 30 * NS_PER_S  # a gap that is not filled by then is recorded and the session goes on
 UNSEEN_RANGES_MAX = 100
 LEAP_MAX = 10_000  # messages that one may be ahead of the one before it on its connection: TCP loses none of them
@@ -163,7 +165,8 @@ class Session:
         self._facts_before = len(ticks) + len(capture.outcome.quarantined)
         tolerance = self._tolerance_ns or 2**62
         shape = capture.quotes.run_shape
-        if shape is not None and state.status == "established" and not state.held and not state.open_gaps:
+        simple = not (state.held or state.open_gaps or state.resend_deadline)
+        if shape is not None and state.status == "established" and simple:
             buffer = self._framer.rest + data
             expected = state.next_in
             position, state.next_in, sending = market.apply_run(shape, buffer, expected, recv_ts, tolerance, ticks)
@@ -179,30 +182,34 @@ class Session:
         apply_quotes, apply = market.apply_quotes, market.apply
         for frame in frames:
             counts.messages += 1
-            found = match_quotes(frame) or match(frame)
-            if (
-                found is not None
-                and found[0] == state.next_in
-                and state.status == "established"
-                and not state.held
-                and not state.open_gaps
-            ):
-                try:
-                    sending = moment(found[1])
-                except Rejected:
-                    self._on_frame(frame, recv_ts)
-                    continue
-                if -tolerance <= sending - recv_ts <= tolerance:
-                    state.next_in += 1
-                    state.last_sending = sending
-                    if isinstance(found, Quotes):
-                        apply_quotes(found, sending, recv_ts, ticks, refused)
-                    else:
-                        apply(found, sending, recv_ts, 0, ticks, refused)
-                    if refused:
-                        capture.quarantine_refused(frame, recv_ts)
-                    continue
-            self._on_frame(frame, recv_ts)
+            try:
+                found = match_quotes(frame) or match(frame)
+                if (
+                    found is not None
+                    and found[0] == state.next_in
+                    and state.status == "established"
+                    and not state.held
+                    and not state.open_gaps
+                    and not state.resend_deadline
+                ):
+                    try:
+                        sending = moment(found[1])
+                    except Rejected:
+                        self._on_frame(frame, recv_ts)
+                        continue
+                    if -tolerance <= sending - recv_ts <= tolerance:
+                        state.next_in += 1
+                        state.last_sending = sending
+                        if isinstance(found, Quotes):
+                            apply_quotes(found, sending, recv_ts, ticks, refused)
+                        else:
+                            apply(found, sending, recv_ts, 0, ticks, refused)
+                        if refused:
+                            capture.quarantine_refused(frame, recv_ts)
+                        continue
+                self._on_frame(frame, recv_ts)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the next start would meet the same message
+                self._on_fault(frame, error, recv_ts)
         if state.resend_deadline and recv_ts > state.resend_deadline:
             self._give_up(recv_ts)
         if state.wants_snapshots and not state.resend_deadline and state.status == "established":
@@ -210,6 +217,16 @@ class Session:
             self.subscriptions.resubscribe()
         self._note_answer()
         capture.piece_ended(recv_ts)
+
+    def _on_fault(self, frame: bytes, error: Exception, recv_ts: int) -> None:
+        """A fault of ours costs one message and not the gateway: it is kept, its number is used, and people are told."""
+        self.counts.faults += 1
+        text = f"a fault of the gateway: {error!r}"[:300]
+        logger().error("a message could not be dealt with; it is in quarantine", session=self.feed.name, exc_info=error)
+        self._alarm("fault", text)
+        self.capture.quarantine(recv_ts, "", text, frame)
+        if parse_roughly(frame).get(34) == b"%d" % self.state.next_in:
+            self.state.next_in += 1
 
     def _note_answer(self) -> None:
         """Whether quotes came with what is being read, of use or not: the LP has seen our requests."""
@@ -330,7 +347,7 @@ class Session:
             self._process(message, frame, seq, recv_ts)
         elif seq < state.next_in:
             self._on_too_low(message, frame, seq, recv_ts)
-        elif msg_type == b"4" and message.flag(43) and message.number(36) == seq:
+        elif msg_type == b"4" and message.flag(43) and message.get(36) == message.get(34):
             pass  # an LP that was asked for what it has not sent yet says that there is nothing to fill
         elif seq > state.next_in:
             if msg_type in {b"2", b"5"}:  # (43) answer first, then ask
@@ -435,7 +452,7 @@ class Session:
         state = self.state
         seq = state.next_in
         recv_ts, frame = state.held.pop(seq)
-        state.held_bytes -= len(frame)
+        state.held_bytes -= _held_bytes(frame)
         if frame:
             message = parse(frame)
             counts = state.status in _LIVE or message.get(35) in MARKET_DATA
@@ -449,14 +466,14 @@ class Session:
             self.counts.dropped_duplicates += 1
         else:
             self.state.held[seq] = recv_ts, frame
-            self.state.held_bytes += len(frame)
+            self.state.held_bytes += _held_bytes(frame)
 
     def _forget_false_numbers(self, seq: int, recv_ts: int) -> None:
         """TCP keeps order: of two live messages the first has the lower number. What is held beyond `seq` is not what it says."""
         state = self.state
         for false in [number for number, (_, frame) in state.held.items() if number > seq and b"\x0143=Y\x01" not in frame]:
             _, frame = state.held.pop(false)
-            state.held_bytes -= len(frame)
+            state.held_bytes -= _held_bytes(frame)
             reason = f"MsgSeqNum {false} was not true: a message that was sent after it has {seq}"
             self.capture.quarantine_market_data(frame, recv_ts, reason)
 
@@ -711,6 +728,11 @@ class Session:
 def _route_back(message: Message) -> Fields:
     """The routing header of an answer: who sent on behalf of whom, and to whom, the other way round."""
     return [(back, value) for tag, back in _ROUTES.items() if (value := message.get(tag)) is not None]
+
+
+def _held_bytes(frame: bytes) -> int:
+    """Of a message that waits; one that has been dealt with takes its place all the same."""
+    return max(len(frame), HELD_BYTES_MIN)
 
 
 def _gap_filled_to(message: Message, msg_type: bytes, seq: int) -> int | None:

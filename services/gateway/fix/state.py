@@ -26,7 +26,7 @@ class Asked(msgspec.Struct):
     connection: str = ""  # begins every request id
     number: int = 0  # of the last request
     requests: dict[str, str] = {}  # request id -> symbol
-    symbols: list[str] = []
+    symbols: dict[str, None] = {}  # in order
     refused: dict[str, str] = {}
     unanswered: int | None = None  # MsgSeqNum of our first request, until the LP answers one
 
@@ -73,3 +73,4 @@ class Counts:
     rejects_received: int = 0
     resend_requests: int = 0
     dropped_duplicates: int = 0
+    faults: int = 0  # messages that a fault of ours left undone

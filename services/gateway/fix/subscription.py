@@ -25,7 +25,7 @@ class Subscriptions:
     @property
     def symbols(self) -> list[str]:
         """As the LP spells them, in the order it listed them."""
-        return self.asked.symbols
+        return list(self.asked.symbols)
 
     @property
     def refused(self) -> dict[str, str]:
@@ -42,7 +42,7 @@ class Subscriptions:
 
     def begin(self) -> None:
         """We are logged on."""
-        self.asked.symbols = []
+        self.asked.symbols = {}
         self.list_refused = None
         if self._feed.symbols == "all":
             self._ask_for_list()
@@ -57,11 +57,13 @@ class Subscriptions:
 
     def add(self, symbols: list[str]) -> None:
         """One request a symbol, so that a refusal names it."""
+        known, refused = self.asked.symbols, self.asked.refused
         for symbol in symbols:
             if not (symbol.isprintable() and symbol.isascii()):
-                self.refused[symbol] = "cannot be asked for: not printable ASCII"
-            elif symbol not in self.symbols and len(self.symbols) < SYMBOLS_MAX:
-                self.symbols.append(symbol)
+                if len(refused) < SYMBOLS_MAX:
+                    refused[symbol] = "cannot be asked for: not printable ASCII"
+            elif symbol not in known and len(known) < SYMBOLS_MAX:
+                known[symbol] = None
                 self._request(symbol)
 
     def resubscribe(self) -> None:
@@ -140,6 +142,6 @@ class Subscriptions:
 
     def refuse(self, request: str, symbol: str, why: str) -> None:
         """(49) Not asked for again on this connection. The request's id or its symbol tells which."""
-        found = self.asked.requests.get(request) or (symbol if symbol in self.symbols else None)
+        found = self.asked.requests.get(request) or (symbol if symbol in self.asked.symbols else None)
         if found is not None:
             self.refused[found] = why

@@ -108,6 +108,7 @@ class Lp:
     def _apply(self, record):
         self.records.append(record)
         self.session.apply(record, live=True)
+        assert not self.session.counts.faults, self.session.alarms
         self._take()
 
     def flush(self):

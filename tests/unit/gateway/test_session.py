@@ -11,6 +11,8 @@ from libs.common.domain.moment import NS_PER_S
 from libs.common.domain.record import Flag
 from services.gateway.fix.session import HELD_BYTES_MAX, RESEND_TIMEOUT_NS
 from services.gateway.fix.wire import format_sending_time, parse
+from services.gateway.journal import Direction, Record
+from services.gateway.market.top import SYMBOLS_MAX
 
 X = quote("EUR/USD", "1.1", "1.2")
 W = both_sides("EUR/USD", "1.1", "1.2")
@@ -326,6 +328,47 @@ def test_16_a_message_whose_number_was_not_true_is_not_stored_as_another():
 def test_37_a_gap_fill_that_fills_nothing_uses_no_number():
     lp = established().resend("4", 2, [(123, "Y"), (36, 2)]).send("X", X)
     assert (lp.types(), len(lp.ticks), lp.state.next_in) == ([], 1, 3)
+
+
+def test_16_a_request_that_nothing_waits_for_ends_with_the_next_message_of_a_known_shape_too():
+    lp = established().send("X", X)
+    lp.resend("4", 99, [(123, "Y"), (36, 100)])
+    assert lp.send("X", X).state.resend_deadline == 0
+
+
+def test_38_a_gap_fill_too_high_with_no_number_to_go_to_is_asked_about():
+    lp = established().resend("4", 18, [(123, "Y"), (36, "x")])
+    assert (lp.state.status, lp.types()) == ("established", ["2"])
+
+
+def test_a_symbol_before_the_group_and_in_its_first_entry_only():
+    lp = established(symbols="all")
+    bid_entry = entry("0", "1.1", "1", action="0", symbol="EUR/USD", date="20261120", time="10:00:00")
+    ask_entry = entry("1", "1.2", "1", action="0", date="20261120", time="10:00:00")
+    for _ in range(3):
+        lp.send("X", [(55, "EUR/USD"), *increment(bid_entry, ask_entry)])
+    assert [(tick.bid, tick.ask) for tick in lp.ticks] == [(1_100_000_000, 1_200_000_000)] * 3
+
+
+def test_a_fault_of_ours_costs_one_message_and_not_the_gateway(monkeypatch):
+    lp = established()
+    monkeypatch.setattr(lp.session.capture, "keep", lambda *_: {}["nothing"])
+    frame = lp.message("X", X)
+    lp.session.apply(Record(0, lp.now, Direction.IN, frame))
+    monkeypatch.undo()
+    assert (lp.session.counts.faults, lp.session.alarms["fault"]) == (1, "a fault of the gateway: KeyError('nothing')")
+    lp.session.counts.faults = 0
+    lp.send("X", bid("1.5"))
+    assert (lp.state.next_in, lp.bids()) == (4, [1.5])
+    assert [item.raw for item in lp.quarantined] == [frame]
+
+
+def test_an_lp_cannot_fill_the_memory_with_names_or_with_requests():
+    lp = Lp(symbols="all").connect().logon()
+    lp.send("y", [(320, 1), (322, 1), (560, 0), *((55, f"\xe9{number}") for number in range(SYMBOLS_MAX + 5))])
+    assert len(lp.session.subscriptions.refused) == SYMBOLS_MAX
+    lp.lose().send("2", [(7, 1), (16, 0)])
+    assert lp.state.held_bytes >= 100
 
 
 def test_42_quotes_of_a_known_shape_answer_our_requests_too():
