@@ -109,8 +109,8 @@ async def test_13_b_a_logout_with_a_number_too_high_is_answered_and_not_asked_ab
 
 
 def ending_soon() -> Schedule:
-    """A stretch that ends within the next two seconds, and another that begins a second later."""
-    end = time.time_ns() // NS_PER_S + 2
+    """A stretch that ends within the next three seconds, and another that begins a second later."""
+    end = time.time_ns() // NS_PER_S + 3
 
     def clock(second):
         return datetime.fromtimestamp(second, UTC).strftime("%H:%M:%S")

@@ -28,7 +28,7 @@ from services.gateway.fix.session import Session
 from services.gateway.fix.wire import parse
 from services.gateway.journal import Direction, Journal
 from services.gateway.publisher import WAITING_TICKS_MAX, Publisher
-from services.gateway.recorder import Recorder
+from services.gateway.recorder import Recorder, now_ns
 from services.gateway.replay import recover
 from tests.unit.gateway.gateway_lp import PRICE_ONE, build, entry, increment, make_feed, quote
 
@@ -978,3 +978,35 @@ def test_a_stop_while_the_disk_is_full_waits_for_the_disk_and_then_loses_nothing
         assert journal_records(disk.folder / "LP1")[-1].direction is Direction.CLOSED
 
     run(scenario)
+
+
+# ---- a line that is up and silent
+
+
+def test_a_session_without_quotes_is_stale_until_one_comes_while_its_heartbeats_go_on(tmp_path):
+    async def scenario(_logs):
+        async with pair(tmp_path, gateway={"stale_after_s": 0.5}) as (lp, gateway):
+            line = await lp.logged_on()
+            line.quote(110_000)
+            await until(lambda: gateway.session.state.stale, "the feed to go stale")
+            report = gateway.link.health(now_ns())
+            assert (report.up, report.state, report.stale, report.open_gaps) == (True, "established", ["all"], 1)
+            assert report.heartbeat_rtt_s is None or report.heartbeat_rtt_s < SOON_S
+            line.quote(110_001)
+            await gateway.level_with(line)
+            assert (gateway.session.state.stale, gateway.link.health(now_ns()).stale) == ({}, [])
+            ticks = gateway.ticks()
+            gaps = [gap for kind, gap in records(gateway.bus) if kind == "gaps"]
+        assert [(gap.cause, gap.from_ts, gap.to_ts, gap.resolved_by) for gap in gaps[:2]] == [
+            ("stale", ticks[0].ts, None, None), ("stale", ticks[0].ts, ticks[1].ts, "none"),
+        ]  # fmt: skip
+        clock = [record for record in journal_records(tmp_path / "LP1") if record.direction is Direction.CLOCK]
+        assert len(clock) == 1
+
+    run(scenario)
+
+
+def records(bus):
+    """(kind, record) of all that is on the bus."""
+    entries = map(read_entry, bus._stream(0).entries.values())
+    return [(found.kind, record) for found in entries for record in decode_payload(found)]
