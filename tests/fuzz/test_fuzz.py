@@ -122,6 +122,16 @@ def test_an_exception_is_a_failure_that_says_where_and_is_shrunk_and_kept(tmp_pa
     assert load(tmp_path / "case.json")[1] == least
 
 
+def test_a_fault_that_the_session_caught_is_a_failure_too(monkeypatch):
+    def raises(*_):
+        raise ZeroDivisionError
+
+    whole = converse(Random(1))
+    monkeypatch.setattr("services.gateway.fix.capture.Capture.keep", raises)
+    with pytest.raises(Failed, match="a fault of the gateway: ZeroDivisionError"):
+        Run(whole.settings).play(whole.events)
+
+
 def test_chunks_are_the_same_bytes():
     for seed in range(50):
         whole = converse(Random(seed))

@@ -200,6 +200,7 @@ def check_limits(session: Session, outcome: Outcome, received: int) -> None:
         "days": (max((len(book.other_days) for book in market.books.values()), default=0), DAYS_KEPT),
         "symbols": (len(session.subscriptions.symbols), SYMBOLS_MAX),
         "alarms": (len(session.alarms), 10),
+        "refused": (len(session.subscriptions.refused), SYMBOLS_MAX),
         "alarm": (max(map(len, session.alarms.values()), default=0), FRAME_BYTES_MAX),
     }
     levels = 0
