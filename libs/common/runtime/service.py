@@ -88,6 +88,9 @@ async def run(
     for failure in failures:
         if not isinstance(failure, asyncio.CancelledError):
             log.error("failed", exc_info=failure)
+    # who is asked to stop while it ends by itself ends as it would have
+    events.remove_signal_handler(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log.info("stopped", failures=len(failures))
     for failure in failures:
         if isinstance(failure, StartError):
