@@ -139,4 +139,5 @@ async def test_a_session_ends_with_its_stretch_and_numbers_begin_at_1_with_the_n
     await lp.expect("V", {34: 2})
     await lp.settled()
     assert await gateway.bids() == [1.1, 1.3], "what was held is kept"
-    assert await gateway.gaps() == [("reset", 3, 3)]
+    gaps = await gateway.gaps()  # on a busy machine the connection may end after the next stretch has begun: a gap too
+    assert [gap for gap in gaps if gap[0] != "disconnect"] == [("reset", 3, 3)]
