@@ -72,7 +72,7 @@ class Framer:
             elif not expired and size - position < _HEAD_BYTES_MAX and _may_begin(buffer[position:]):
                 break
             expired = last
-            following = _next_start(buffer, position + 1)
+            following = _next_start(buffer, position + 1, last)
             garbled.append(buffer[position:following])
             self.frames_before.append(len(frames))
             position = following
@@ -86,11 +86,13 @@ def _may_begin(piece: bytes) -> bool:
     return _START.startswith(piece) or _HEAD_BEGIN.match(piece) is not None
 
 
-def _next_start(buffer: bytes, position: int) -> int:
-    """Where the next frame may begin: at the next `8=FIX`, or at a beginning of it that ends the buffer."""
+def _next_start(buffer: bytes, position: int, last: bool) -> int:
+    """Where the next frame may begin: at the next `8=FIX`, or at a beginning of it that ends the buffer with more to come."""
     found = buffer.find(_START, position)
     if found >= 0:
         return found
+    if last:
+        return len(buffer)
     for length in range(min(len(_START) - 1, len(buffer) - position), 0, -1):
         if buffer.endswith(_START[:length]):
             return len(buffer) - length

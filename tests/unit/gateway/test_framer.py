@@ -117,6 +117,11 @@ def test_nothing_is_waited_for_behind_the_last_bytes():
     assert framer.rest == b""
 
 
+def test_a_rest_that_ends_as_a_frame_begins_is_one_piece_where_nothing_follows():
+    cut = GOOD[:20] + b"8=F"
+    assert Framer().feed(cut, T0, last=True) == ([], [cut])
+
+
 def test_what_waits_is_bounded():
     framer = Framer()
     framer.feed(b"8=FIX.4.4\x019=999990\x0135=0\x01", T0)

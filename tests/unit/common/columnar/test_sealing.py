@@ -44,7 +44,8 @@ def everything(data_dir: Path) -> list[tuple]:
 
 def table(data_dir: Path, kind: str) -> list[dict]:
     (path,) = data_dir.glob(f"ticks/columnar/*/*/{kind}_*.parquet")
-    return pq.read_table(path).to_pylist()
+    found = pq.read_table(path)
+    return [dict(zip(found.column_names, row, strict=True)) for row in plain(found)]
 
 
 def manifest_of(data_dir: Path):
