@@ -7,6 +7,10 @@ PERSISTENCE_CONSUMER = "writer"  # one fixed name, so that a successor finds its
 WATERMARKS_SPOKEN = "*"  # a field of the hash, no session's name: persistence has written all it knows
 PARTITIONS_KEY = "tickvault_partitions"
 FEED_HEALTH_KEY = "feed_health"  # hash session → JSON, written by the gateway once a second
+LIFECYCLE_EVENTS_KEY = "lifecycle.events"  # stream: what became of closed days
+COMMANDS_KEY = "admin.commands"  # stream: what people ask of the services, each of which reads all of it in a group of its own
+LIFECYCLE_GROUP = "lifecycle"
+COMMANDS_CONSUMER = "service"  # one fixed name, as for persistence
 ALERTS_KEY = "alerts"  # stream, a log for people: the one stream that is trimmed by length
 
 

@@ -14,7 +14,10 @@ from redis.backoff import NoBackoff
 from libs.common.bus.entry import Entry
 from libs.common.bus.keys import (
     ALERTS_KEY,
+    COMMANDS_CONSUMER,
+    COMMANDS_KEY,
     FEED_HEALTH_KEY,
+    LIFECYCLE_EVENTS_KEY,
     PARTITIONS_KEY,
     PERSISTENCE_CONSUMER,
     PERSISTENCE_GROUP,
@@ -28,6 +31,7 @@ from libs.common.domain.feed import Alert, FeedHealth
 SOCKET_TIMEOUT_S = 10.0  # an answer that takes longer is a failure; a blocking read waits less than half of it
 BACKLOG_COUNTED_MAX = 100  # entries; more is reported as this many
 ALERTS_KEPT = 10_000  # about 3 MB
+EVENTS_KEPT_MS = 90 * 86_400_000  # of lifecycle, some a day: the files say the same
 _COUNT_FROM = """local found = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
 return {#found, found[1] and found[1][1] or ''}"""
 REDIS_OLDEST = (6, 2)
@@ -75,6 +79,12 @@ class Bus(Protocol):
     async def feed_health(self) -> list[FeedHealth]: ...
     async def add_alerts(self, alerts: Sequence[Alert]) -> None: ...
     async def alerts(self, count: int) -> list[Alert]: ...
+    async def announce(self, events: Sequence[bytes]) -> None: ...
+    async def announced(self, after: str, count: int, block_ms: int | None) -> list[Delivery]: ...
+    async def command(self, command: bytes) -> str: ...
+    async def join_commands(self, group: str) -> None: ...
+    async def read_commands(self, group: str, after: str, count: int, block_ms: int | None) -> list[Delivery]: ...
+    async def commands_done(self, group: str, entry_ids: Sequence[str]) -> None: ...
 
 
 class RedisBus:
@@ -144,9 +154,12 @@ class RedisBus:
 
     async def join(self, partition: int) -> None:
         """Create the persistence group from the stream's beginning where it is missing: `$` would skip what is already there."""
+        await self._join(ticks_key(partition), PERSISTENCE_GROUP)
+
+    async def _join(self, key: str, group: str) -> None:
         with _retryable():
             try:
-                await self._redis.xgroup_create(ticks_key(partition), PERSISTENCE_GROUP, id="0", mkstream=True)
+                await self._redis.xgroup_create(key, group, id="0", mkstream=True)
             except exceptions.ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -164,7 +177,7 @@ class RedisBus:
             answer: Any = await self._redis.xreadgroup(
                 PERSISTENCE_GROUP, PERSISTENCE_CONSUMER, {ticks_key(partition): after}, count=count, block=block_ms
             )
-        return [Delivery(entry_id.decode(), fields or None) for _, found in answer or () for entry_id, fields in found]
+        return _deliveries(answer)
 
     async def commit(self, partition: int, positions: dict[str, int], entry_ids: Sequence[str]) -> None:
         """Publish the watermark, then acknowledge: called only after the rows are durable."""
@@ -246,6 +259,42 @@ class RedisBus:
             found = await self._redis.xrevrange(ALERTS_KEY, count=count)
         return [alert for _, fields in found if (alert := _decoded(_ALERT, fields.get(b"d", b""))) is not None]
 
+    async def announce(self, events: Sequence[bytes]) -> None:
+        """Append what became of closed days, JSON in `d`, in order; those of more than 90 days ago go."""
+        if events:
+            with _retryable():
+                now_s, _ = await self._redis.time()
+                pipeline = self._redis.pipeline(transaction=False)
+                for event in events:
+                    pipeline.xadd(LIFECYCLE_EVENTS_KEY, {"d": event}, minid=max(0, now_s * 1000 - EVENTS_KEPT_MS))
+                await pipeline.execute()
+
+    async def announced(self, after: str, count: int, block_ms: int | None) -> list[Delivery]:
+        """The events after an id, "0" for all, oldest first: a reader outside the groups."""
+        with _retryable():
+            return _deliveries(await self._redis.xread({LIFECYCLE_EVENTS_KEY: after}, count=count, block=block_ms))
+
+    async def command(self, command: bytes) -> str:
+        """Append a command, JSON in `d`; its id."""
+        with _retryable():
+            return str((await self._redis.xadd(COMMANDS_KEY, {"d": command})).decode())
+
+    async def join_commands(self, group: str) -> None:
+        """Create a service's group from the stream's beginning where it is missing."""
+        await self._join(COMMANDS_KEY, group)
+
+    async def read_commands(self, group: str, after: str, count: int, block_ms: int | None) -> list[Delivery]:
+        """The group's new commands (`after` is ">"), or those after an id that were delivered and are not done."""
+        with _retryable():
+            return _deliveries(
+                await self._redis.xreadgroup(group, COMMANDS_CONSUMER, {COMMANDS_KEY: after}, count=count, block=block_ms)
+            )
+
+    async def commands_done(self, group: str, entry_ids: Sequence[str]) -> None:
+        if entry_ids:
+            with _retryable():
+                await self._redis.xack(COMMANDS_KEY, group, *entry_ids)
+
     async def _floor(self, key: str) -> str | None:
         """The first id that persistence has not acknowledged; None where its group is missing (then nothing may be trimmed)."""
         try:
@@ -260,6 +309,11 @@ class RedisBus:
                 milliseconds, number = _pair(group["last-delivered-id"].decode())
                 return _text((milliseconds, number + 1))
         return None
+
+
+def _deliveries(answer: Any) -> list[Delivery]:
+    """Of XREAD and XREADGROUP."""
+    return [Delivery(entry_id.decode(), fields or None) for _, found in answer or () for entry_id, fields in found]
 
 
 def _decoded(decoder: "msgspec.json.Decoder[R]", text: bytes) -> R | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from libs.common.domain.moment import day_name, parse_day
 
 _DAY_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?(?:\.late)?\.db")
+_ARCHIVE_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?\.(?:db\.zst|receipt\.json|late\.db\.taken)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Layout:
     data_dir: Path
     partition: int = 0
     partitions: int = 1
+
+    @classmethod
+    def of(cls, data_dir: Path, partition: int | None) -> "Layout":
+        """Of the files of a partition, however many there are; None: of the one partition there was."""
+        return cls(data_dir) if partition is None else cls(data_dir, partition, partition + 2)
 
     @property
     def _infix(self) -> str:
@@ -30,6 +36,28 @@ class Layout:
     def late(self, day: int) -> Path:
         """Ticks for a day that was closed before they came."""
         return self.data_dir / "ticks" / "late" / f"ticks_{day_name(day)}{self._infix}.late.db"
+
+    def taken(self, day: int) -> Path:
+        """A late file that its writer has let go of, while it is amended in."""
+        return self.late(day).with_name(self.late(day).name + ".taken")
+
+    def archive(self, day: int) -> Path:
+        """The compressed day file, until it is in cold storage only."""
+        name = day_name(day)
+        return self.data_dir / "ticks" / "archive" / name[:4] / name[5:7] / f"ticks_{name}{self._infix}.db.zst"
+
+    def receipt(self, day: int) -> Path:
+        """What became of the day file since the day was sealed: where it exists, the day is closed for ever."""
+        path = self.archive(day)
+        return path.with_name(path.name.replace(".db.zst", ".receipt.json"))
+
+    def scratch(self) -> Path:
+        """Day files that are being rebuilt; deleted by whoever holds the lock of lifecycle."""
+        return self.data_dir / "ticks" / "scratch"
+
+    def lifecycle_lock(self) -> Path:
+        """Held by the one process that moves closed days on."""
+        return self.data_dir / "ticks" / "lifecycle.lock"
 
     def lock(self) -> Path:
         """Held by the one process that writes this partition."""
@@ -56,6 +84,13 @@ class Layout:
     def day_files(self) -> list[tuple[int, Path]]:
         """(day, path) of every day and late file of every partition, oldest first."""
         return sorted(self._find())
+
+    def archive_files(self) -> Iterator[tuple[int, int | None]]:
+        """(day, partition) of every compressed day file, receipt and taken late file, in no order."""
+        ticks = self.data_dir / "ticks"
+        for path in (*ticks.glob("archive/*/*/ticks_*"), *ticks.glob("late/*.taken")):
+            if match := _ARCHIVE_FILE.fullmatch(path.name):
+                yield parse_day(match[1]), int(match[2]) if match[2] else None
 
     def _find(self) -> Iterator[tuple[int, Path]]:
         ticks = self.data_dir / "ticks"

@@ -25,12 +25,18 @@ class FakeBus:
         self._watermarks: dict[int, dict[str, int]] = {}
         self._feed_health: dict[str, FeedHealth] = {}
         self._alerts: list[Alert] = []
+        self._events: list[bytes] = []
+        self._commands: list[bytes] = []
+        self._groups: dict[str, tuple[int, list[int]]] = {}  # of commands: the last delivered, and those not done
 
     def empty(self) -> None:
         self._streams.clear()
         self._watermarks.clear()
         self._feed_health.clear()
         self._alerts.clear()
+        self._events.clear()
+        self._commands.clear()
+        self._groups.clear()
 
     def _refuse(self) -> None:
         if self.refusing:
@@ -120,6 +126,44 @@ class FakeBus:
     async def alerts(self, count: int) -> list[Alert]:
         self._refuse()
         return self._alerts[::-1][:count]
+
+    async def announce(self, events: Sequence[bytes]) -> None:
+        self._refuse()
+        self._events += events
+
+    async def announced(self, after: str, count: int, block_ms: int | None) -> list[Delivery]:
+        del block_ms
+        self._refuse()
+        first = _number(after)
+        return [Delivery(f"{first + at}-0", {b"d": event}) for at, event in enumerate(self._events[first:][:count], 1)]
+
+    async def command(self, command: bytes) -> str:
+        self._refuse()
+        self._commands.append(command)
+        return f"{len(self._commands)}-0"
+
+    async def join_commands(self, group: str) -> None:
+        self._refuse()
+        self._groups.setdefault(group, (0, []))
+
+    async def read_commands(self, group: str, after: str, count: int, block_ms: int | None) -> list[Delivery]:
+        del block_ms
+        self._refuse()
+        if group not in self._groups:
+            raise Retryable("NOGROUP")
+        delivered, pending = self._groups[group]
+        if after == ">":
+            found = list(range(delivered + 1, len(self._commands) + 1))[:count]
+            self._groups[group] = (found[-1] if found else delivered, pending + found)
+        else:
+            found = [number for number in pending if number > _number(after)][:count]
+        return [Delivery(f"{number}-0", {b"d": self._commands[number - 1]}) for number in found]
+
+    async def commands_done(self, group: str, entry_ids: Sequence[str]) -> None:
+        self._refuse()
+        delivered, pending = self._groups[group]
+        done = {_number(entry_id) for entry_id in entry_ids}
+        self._groups[group] = (delivered, [number for number in pending if number not in done])
 
     def _joined(self, partition: int) -> _Stream:
         stream = self._stream(partition)
