@@ -25,6 +25,7 @@ check: .venv/ready  ## style, types, layers
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/ready  ## the table of figures, and bench/results/latest.json

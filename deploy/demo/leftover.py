@@ -5,7 +5,6 @@ FOLDER/running.json    name → pid and start time of its processes; gone after 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -13,6 +12,8 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from libs.common.platform import try_lock
 
 END_TIMEOUT_S = 10.0  # of a process that was left over, until it is killed
 POLL_S = 0.05
@@ -28,11 +29,9 @@ def occupied(folder: Path) -> Iterator[None]:
     path = folder / "demo.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise Occupied(f"another demo runs in {folder} (pid {owner}): end it first, or pass --folder") from None
+            raise Occupied(f"another demo runs in {folder} (pid {owner}): end it first, or pass --folder")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

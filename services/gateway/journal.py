@@ -23,8 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from libs.common.domain.errors import Rejected, Retryable
+from libs.common.platform import sync_data, sync_folder
 from libs.common.store.compression import compress_file, read_compressed
-from libs.common.store.disk import sync_folder
 from libs.common.telemetry import logger
 
 MAGIC = b"TVJ1\n"
@@ -127,12 +127,12 @@ class Journal:
         """Make what was appended survive a power loss. May run in a thread, one at a time."""
         with _disk(self.folder):
             while self._retired:
-                os.fdatasync(self._retired[0])
+                sync_data(self._retired[0])
                 os.close(self._retired.pop(0))
             if self._unsynced and self._descriptor is not None:
                 self._unsynced = False
                 try:
-                    os.fdatasync(self._descriptor)
+                    sync_data(self._descriptor)
                 except OSError:
                     self._unsynced = True
                     raise

@@ -1,11 +1,11 @@
 """Lifecycle put together: its schedule, its streams, its metrics."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 
 from libs.common.bus import BusRefused, RedisBus
 from libs.common.domain.errors import Rejected, Retryable
+from libs.common.platform import lower_priority
 from libs.common.runtime import Health, Loop, StartError, run
 from libs.common.telemetry import gauge, logger, total
 from libs.common.telemetry.metrics import Reading
@@ -14,12 +14,10 @@ from services.lifecycle.schedule import Schedule
 from services.lifecycle.settings import LifecycleSettings
 
 DRAIN_TIMEOUT_S = 120.0  # a step of a large day; one that is killed is done again
-NICENESS = 10  # capture comes first
 
 
 async def main(settings: LifecycleSettings) -> int:
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    lower_priority()
     bus = RedisBus(settings.redis_url.get_secret_value())
     health = Health()
     schedule = Schedule(settings)

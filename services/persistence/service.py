@@ -1,12 +1,12 @@
 """Persistence put together: the partition's lock, its day files, its stream."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Iterable
 
 from libs.common.bus import BusRefused, RedisBus
 from libs.common.domain.errors import Rejected, Retryable
+from libs.common.platform import try_lock
 from libs.common.runtime import Health, Loop, StartError, pause, run
 from libs.common.settings import SettingsError
 from libs.common.store import Layout
@@ -65,7 +65,7 @@ def _alone(layout: Layout, writer: Writer, health: Health) -> Loop:
         except OSError as error:
             raise StartError(f"{path}: {error}: persistence must be able to write its store") from error
         try:
-            while not _lock(descriptor):
+            while not try_lock(descriptor):
                 if writer.obstacle != WAITING:
                     writer.obstacle = WAITING
                     logger().info("waiting for the lock", lock=str(path))
@@ -83,14 +83,6 @@ def _alone(layout: Layout, writer: Writer, health: Health) -> Loop:
 
 
 WAITING = "another process writes this partition; this one takes over when it ends"
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _register_metrics(writer: Writer, days: Days) -> None:

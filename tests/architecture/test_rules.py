@@ -51,6 +51,11 @@ def test_every_service_has_an_extra_of_its_own() -> None:
     assert services <= set(extras)
 
 
+def test_what_systems_do_in_different_ways_is_written_in_one_place() -> None:
+    calls = r"\bfcntl\b|\bmsvcrt\b|add_signal_handler|SIGKILL|fdatasync|os\.nice|O_DIRECTORY|sys\.platform|os\.fork"
+    assert files_with(calls) == {"libs/common/platform.py"}
+
+
 def test_no_registry_is_named() -> None:
     hosts = "|".join(("pypi" + r"\.org", "pythonhosted" + r"\.org", "npmjs" + r"\.org", "debian" + r"\.org"))
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")

@@ -8,13 +8,13 @@ a loop that raises ─▶ the others drain ─▶ 1: start-up is the only recove
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import uvicorn
 
+from libs.common.platform import ignore_stop, on_stop
 from libs.common.runtime.health import Application, Health, HealthApp
 from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import configure_logs, configure_metrics, logger
@@ -48,9 +48,7 @@ async def run(
     """Run the loops until SIGTERM or SIGINT, or until one ends by itself; the process's exit code. StartError: exit code 2."""
     log = logger()
     stopping = asyncio.Event()
-    events = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        events.add_signal_handler(number, stopping.set)
+    on_stop(stopping.set)
     broken: list[BaseException] = []
 
     def on_broken_callback(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -58,7 +56,7 @@ async def run(
         broken.append(context.get("exception") or RuntimeError(context["message"]))
         stopping.set()
 
-    events.set_exception_handler(on_broken_callback)
+    asyncio.get_running_loop().set_exception_handler(on_broken_callback)
     config = uvicorn.Config(
         HealthApp(health, app),
         host=host,
@@ -88,9 +86,7 @@ async def run(
     for failure in failures:
         if not isinstance(failure, asyncio.CancelledError):
             log.error("failed", exc_info=failure)
-    # who is asked to stop while it ends by itself ends as it would have
-    events.remove_signal_handler(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop()  # who is asked to stop while it ends by itself ends as it would have
     log.info("stopped", failures=len(failures))
     for failure in failures:
         if isinstance(failure, StartError):

@@ -25,7 +25,7 @@ def compress_file(source: Path, target: Path) -> None:
             os.fsync(file.fileno())
         if read_compressed(partial) != plain:
             raise Rejected(f"{partial} does not read back as it was written: check the disk")
-        partial.rename(target)
+        partial.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()

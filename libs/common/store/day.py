@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.record import Book, Gap, Quarantined, Trade
-from libs.common.store.disk import sync_folder
+from libs.common.platform import sync_folder
 from libs.common.store.schema import migrate
 from libs.common.telemetry.chaos import point
 

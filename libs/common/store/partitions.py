@@ -8,8 +8,8 @@ the gateway would publish again what the old partitions have stored. Where the o
 """
 
 import contextlib
-import fcntl
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +17,11 @@ from pathlib import Path
 import msgspec
 
 from libs.common.domain.errors import Rejected, Retryable
+from libs.common.platform import sync_folder, try_lock
 from libs.common.store.day import DayFile, durable_positions, is_closed
-from libs.common.store.disk import sync_folder
 from libs.common.store.layout import Layout
+
+LOCK_RETRY_S = 0.05
 
 
 class _Settled(msgspec.Struct):
@@ -51,9 +53,10 @@ def settle(data_dir: Path, partitions: int, now: int) -> dict[str, int]:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """The first partition's writer settles the number, the others wait for it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder / "partitions.lock", os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not try_lock(descriptor):
+            time.sleep(LOCK_RETRY_S)
         yield
     finally:
         os.close(descriptor)
@@ -74,7 +77,7 @@ def _write(path: Path, settled: _Settled) -> None:
         file.write(msgspec.json.encode(settled))
         file.flush()
         os.fsync(file.fileno())
-    partial.rename(path)
+    partial.replace(path)
     sync_folder(path.parent)
 
 

@@ -1,7 +1,8 @@
 """Named points at which a test may end the process as kill -9 would: CHAOS_POINT=name, or name:N for the Nth pass."""
 
 import os
-import signal
+
+from libs.common.platform import kill_self
 
 _NAME, _, _COUNT = os.environ.get("CHAOS_POINT", "").partition(":")
 _passes_left = int(_COUNT or 1)
@@ -18,4 +19,4 @@ def point(name: str) -> None:
     if name == _NAME:
         _passes_left -= 1
         if _passes_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_self()

@@ -5,6 +5,7 @@ Stack(folder) ─▶ redis, simulators ─▶ feeds.toml ─▶ gateway, persist
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,8 +92,8 @@ class Process:
     def memory_bytes(self) -> int:
         """Resident set."""
         assert self.popen is not None
-        fields = Path(f"/proc/{self.popen.pid}/statm").read_text("ascii").split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        (line,) = re.findall(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{self.popen.pid}/status").read_text("ascii"))
+        return int(line) * 1024
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from libs.common.domain.errors import Rejected
+from libs.common.platform import sync_folder
 from libs.common.store.columnar.paths import PARTIAL
-from libs.common.store.disk import sync_folder
 from libs.common.telemetry.chaos import point
 
 FORMAT = 1  # of the manifest and of the Parquet schemas; readers refuse a newer one

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import NS_PER_MS, day_name, day_of
+from libs.common.platform import sync_folder
 from libs.common.store.columnar.arrays import int64s
 from libs.common.store.columnar.bars import Bars
 from libs.common.store.columnar.checks import SERIES_COLUMNS, check_rows, check_ticks, sha256_of
@@ -35,7 +36,6 @@ from libs.common.store.columnar.manifest import File, Footer, GapSummary, Manife
 from libs.common.store.columnar.paths import PARTIAL, SealedPaths
 from libs.common.store.columnar.schema import LOGICAL, ROW_GROUP_ROWS, TAIL_SHARE, empty_ticks, open_writer, to_stored
 from libs.common.store.columnar.source import ACCOUNT, GAP, Columns, Source, columns_of
-from libs.common.store.disk import sync_folder
 from libs.common.telemetry.chaos import point
 
 

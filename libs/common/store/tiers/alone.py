@@ -1,13 +1,13 @@
 """One process at a time moves the days of a data folder on; others wait for their turn."""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from libs.common.domain.errors import Retryable
+from libs.common.platform import try_lock
 from libs.common.store.layout import Layout
 from libs.common.store.tiers.disk import disk_may_refuse
 
@@ -24,20 +24,12 @@ def alone(
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        if not _locked(descriptor):
+        if not try_lock(descriptor):
             on_wait()
-            while not _locked(descriptor):
+            while not try_lock(descriptor):
                 if give_up():
                     raise Retryable("another process is at work in this data folder")
                 time.sleep(RETRY_S)
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

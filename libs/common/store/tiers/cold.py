@@ -21,8 +21,8 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import day_name
+from libs.common.platform import sync_folder
 from libs.common.store.columnar import Damaged
-from libs.common.store.disk import sync_folder
 from libs.common.store.tiers.day import TierDay
 from libs.common.store.tiers.disk import sync_file
 from libs.common.store.tiers.receipt import Sum

@@ -15,9 +15,9 @@ import msgspec
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.record import Book, Gap, Quarantined, Trade
+from libs.common.platform import sync_folder
 from libs.common.store.columnar import Damaged
 from libs.common.store.day import Batch, DayFile
-from libs.common.store.disk import sync_folder
 from libs.common.telemetry.chaos import point
 
 _MAGIC = b"SQLite format 3\0"

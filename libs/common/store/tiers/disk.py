@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from libs.common.domain.errors import Rejected, Retryable
-from libs.common.store.disk import sync_folder
+from libs.common.platform import sync_folder
 
 PARTIAL = ".partial"  # what a killed step leaves behind ends in this, and is written over
 
