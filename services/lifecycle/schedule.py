@@ -176,7 +176,7 @@ class Schedule:
     def _retain(self, day: TierDay, order: Order) -> Iterator[Done]:
         """The rules are read for every day: a hold that was written a moment ago counts."""
         retention = self._retention()
-        if retention.all_kept(order.today - day.day) or day.state() == "open" or day.late.exists():
+        if retention.all_kept(order.today - day.day) or day.state() == "open" or extras(day):
             return
         age = order.today - (day.day if order.asked else self._arrived(day))
         done = retain_day(day, retention, age, self._clock(), self.cold, dry_run=order.dry_run)

@@ -8,7 +8,7 @@ from pathlib import Path
 from libs.common.domain.moment import day_name, parse_day
 
 _DAY_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?(?:\.late)?\.db")
-_ARCHIVE_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?\.(?:db\.zst|receipt\.json|late\.db\.taken)")
+_ARCHIVE_FILE = re.compile(r"ticks_(\d{4}-\d{2}-\d{2})(?:\.p(\d{2}))?\.(?:db\.zst|receipt\.json|late\.db\.taken|import\.db)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,10 @@ class Layout:
     def taken(self, day: int) -> Path:
         """A late file that its writer has let go of, while it is amended in."""
         return self.late(day).with_name(self.late(day).name + ".taken")
+
+    def imported(self, day: int) -> Path:
+        """Ticks of an import for a day that is sealed, until they are amended in; whole where it exists, and nobody's."""
+        return self.late(day).with_name(self.late(day).name.replace(".late.", ".import."))
 
     def archive(self, day: int) -> Path:
         """The compressed day file, until it is in cold storage only."""
@@ -86,9 +90,9 @@ class Layout:
         return sorted(self._find())
 
     def archive_files(self) -> Iterator[tuple[int, int | None]]:
-        """(day, partition) of every compressed day file, receipt and taken late file, in no order."""
+        """(day, partition) of every compressed day file, receipt, taken late file and import, in no order."""
         ticks = self.data_dir / "ticks"
-        for path in (*ticks.glob("archive/*/*/ticks_*"), *ticks.glob("late/*.taken")):
+        for path in (*ticks.glob("archive/*/*/ticks_*"), *ticks.glob("late/*.taken"), *ticks.glob("late/*.import.db")):
             if match := _ARCHIVE_FILE.fullmatch(path.name):
                 yield parse_day(match[1]), int(match[2]) if match[2] else None
 

@@ -53,7 +53,8 @@ def seal_day(day: TierDay, now: int) -> Done | None:
 def amend_day(day: TierDay, extra: Path, now: int, cold: ColdStorage | None) -> Done | None:
     """Make what is in `extra` part of the day; None where nothing changed for readers.
 
-    `extra` is a taken late file, the day's late file, or a day file that its writer began for a day that was compressed already.
+    `extra` is one of `extras`: a taken late file, an import, the day's late file, or a day file that its writer began for a day
+    that was compressed already.
     The late file stays while somebody has it open or writes to it; what is in it is sealed all the same. Errors as `seal_day`.
     """
     with disk_may_refuse(day.db):
@@ -67,12 +68,12 @@ def amend_day(day: TierDay, extra: Path, now: int, cold: ColdStorage | None) -> 
         if extra != day.late or _take(day, content):
             point("taken_not_merged")
             if not _begun_anew(day) and _receipt(day).generation == sealed.manifest.generation:
-                remove(day.taken)  # the day had all of it: its bytes stay as they are, here and in cold storage
+                remove(day.taken if extra == day.late else extra)  # the day had all of it: its bytes stay as they are
                 return None
             rebuilt = day.scratch("next")
             _copy(base, rebuilt)
             begun = _begun_anew(day)
-            for path in (day.taken, *begun):
+            for path in (day.taken, day.imported, *begun):
                 if path.exists():
                     merge(rebuilt, path)
             after = replace(day, rebuilt, now, merged=bool(begun))
@@ -83,7 +84,7 @@ def amend_day(day: TierDay, extra: Path, now: int, cold: ColdStorage | None) -> 
 
 def extras(day: TierDay) -> list[Path]:
     """What has still to be made part of a sealed day, the one that is taken already first."""
-    return [path for path in (day.taken, *_begun_anew(day), day.late) if path.exists()]
+    return [path for path in (day.taken, day.imported, *_begun_anew(day), day.late) if path.exists()]
 
 
 def plain_day(day: TierDay, cold: ColdStorage | None) -> Path:
@@ -139,7 +140,7 @@ def _seal_replaced(day: TierDay, found: Sum, now: int) -> Manifest:
     receipt = _receipt(day)
     sealed = seal(day.data_dir, day.db, now=now)
     point("sealed_not_deleted")
-    remove(day.zst, day.taken)  # before the receipt: what was merged must not be found again and counted twice
+    remove(day.zst, day.taken, day.imported)  # before the receipt: what was merged must not be found again and counted twice
     point("deleted_not_settled")
     write_receipt(day.receipt, Receipt(day=receipt.day, generation=sealed.manifest.generation, db=found, cold=receipt.cold))
     return sealed.manifest

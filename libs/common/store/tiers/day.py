@@ -53,6 +53,10 @@ class TierDay:
         return self._layout.taken(self.day)
 
     @property
+    def imported(self) -> Path:
+        return self._layout.imported(self.day)
+
+    @property
     def zst(self) -> Path:
         return self._layout.archive(self.day)
 
@@ -82,7 +86,7 @@ class TierDay:
 
     def files(self) -> list[Path]:
         """All that is there in every tier, what is only half written included."""
-        own = (self.db, self.late, self.taken, self.zst, self.receipt, self.manifest)
+        own = (self.db, self.late, self.taken, self.imported, self.zst, self.receipt, self.manifest)
         return [path for path in own if path.exists()] + self.parquet()
 
     def state(self) -> State | None:

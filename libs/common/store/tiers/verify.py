@@ -50,7 +50,7 @@ def verify_day(day: TierDay, cold: ColdStorage | None, result: Verified) -> None
         elif day.zst.exists():
             raise Damaged(day.receipt, "it is gone")
     _verify_database(day, result)
-    for path in (day.late, day.taken):
+    for path in (day.late, day.taken, day.imported):
         if path.exists():
             result.files += 1
             with _noting(result, path):
