@@ -1,6 +1,7 @@
 # Every target makes .venv itself; Python 3.11 or newer and make are all a machine needs.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := gateway persistence lifecycle distribution simulator demo dev
 SOURCES := services libs tests bench deploy
 
 .PHONY: help demo test check bench chaos fuzz lock
@@ -40,4 +41,4 @@ fuzz: .venv/ready  ## ten minutes of damaged conversations at framer, decoder, b
 
 lock: .venv/ready  ## requirements.lock from pyproject.toml
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml $(EXTRAS:%=--extra %) --universal --python-version 3.11 --generate-hashes -o requirements.lock

@@ -10,7 +10,7 @@ A column is the bytes of its values, rows in order, each value as 8 bytes little
     text, bytes                          two columns: the lengths in bytes as int64, then the bytes one after the other
     list                                 its lengths as int64, then the columns of its elements
 
-The columns of a series of ticks: ts, seq, recv_ts, bid, ask, bid_size, ask_size, flags; its rows in order of (ts, seq).
+The columns of a series of ticks: ts, seq, bid, ask, bid_size, ask_size, recv_ts, flags; its rows in order of (ts, seq).
 """
 
 import hashlib

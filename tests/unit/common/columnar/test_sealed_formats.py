@@ -1,78 +1,139 @@
-"""The one-liners that docs promise: other programs read exact values from many days mixed in precision."""
+"""The lines of docs/formats.md, as they stand there: other programs read exact values from many days mixed in precision."""
 
-from datetime import UTC, datetime, timedelta
+import glob
+import hashlib
+import re
+import shutil
+import sqlite3
+import struct
+import subprocess
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from columnar_days import DAY, MIDNIGHT, NOW, closed_day, tick
 
-from libs.common.domain.moment import NS_PER_DAY
-from libs.common.store.columnar import seal
+from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, parse_moment
+from libs.common.store.columnar import read_manifest, seal, sealed_days
+from libs.common.store.tiers import TierDay, compress_day, seal_day
 
+PAGE = (Path(__file__).resolve().parents[4] / "docs" / "formats.md").read_text("utf-8")
+PARQUET = "data/ticks/columnar/*/*/ticks_*.parquet"
 ROWS = [
     tick(0, ts=MIDNIGHT + 1_000_000, bid=1_085_120_000, ask=1_085_130_000),  # five decimals, whole ms
     tick(0, ts=MIDNIGHT + NS_PER_DAY + 1_234_567, bid=1_085_120_001, ask=None, flags=64),  # nine decimals, ns, one-sided
+    tick(0, ts=MIDNIGHT + NS_PER_DAY + 1_234_568, provider="LP0", bid=None, ask=2, flags=64),
     tick(0, ts=MIDNIGHT + 2 * NS_PER_DAY, bid=999_999_999_999_999_999, ask=1),
+    tick(1, ts=MIDNIGHT + 2 * NS_PER_DAY, bid=1, ask=2, symbol="XAU/USD"),
 ]
-BID = [Decimal("1.085120000"), Decimal("1.085120001"), Decimal("999999999.999999999")]
-ASK = [Decimal("1.085130000"), None, Decimal("0.000000001")]
-TS = [row[2] for row in ROWS]
-COUNTED = (sum(BID), 64)
+EXPECTED = [
+    (ts, provider, seq, *(None if price is None else Decimal(price).scaleb(-9) for price in (bid, ask)), flags)
+    for symbol, provider, ts, seq, _, bid, ask, _, _, flags in ROWS
+    if symbol == "EUR/USD"
+]
+
+
+def block(name: str) -> str:
+    """What stands in the fence below a line."""
+    (found,) = re.findall(rf"^{re.escape(name)}\n+```\w+\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL)
+    return found
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> str:
-    for number, row in enumerate(ROWS):
-        seal(tmp_path, closed_day(tmp_path, row, day=DAY + number), now=NOW)
-    return str(tmp_path / "ticks/columnar/*/*/ticks_*.parquet")
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for day in range(3):
+        rows = [row for row in ROWS if row[2] // NS_PER_DAY == DAY + day]
+        seal(tmp_path / "data", closed_day(tmp_path / "data", *rows, day=DAY + day), now=NOW)
+    return tmp_path / "data"
 
 
-def test_duckdb(files: str) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    found = duckdb.sql(f"SELECT epoch_ns(ts) + ts_sub_ms, bid, ask FROM '{files}' ORDER BY ts, ts_sub_ms").fetchall()
-    assert found == list(zip(TS, BID, ASK, strict=True))
-    (total,) = duckdb.sql(f"SELECT sum(bid), sum(flags) FROM '{files}' WHERE symbol = 'EUR/USD'").fetchall()
-    assert total == COUNTED
+def test_duckdb(data: Path) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    assert duckdb.sql(block("DuckDB")).fetchall() == EXPECTED
 
 
-def test_polars(files: str) -> None:
-    polars = pytest.importorskip("polars")
-    column = polars.col
-    found = (
-        polars.scan_parquet(files)
-        .filter(column("symbol") == "EUR/USD")
-        .sort("ts", "provider", "seq")
-        .select((column("ts").dt.cast_time_unit("ns").to_physical() + column("ts_sub_ms")).alias("ns"), "bid", "ask")
-        .collect()
-    )
-    assert found.rows() == list(zip(TS, BID, ASK, strict=True))
+def test_polars(data: Path) -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    found = eval(block("Polars"), {"polars": polars})
+    assert found.with_columns(polars.col("ts").to_physical()).rows() == EXPECTED
 
 
-def test_pandas(files: str) -> None:
-    pandas = pytest.importorskip("pandas")
-    folder = Path(files).parents[2]
-    paths = sorted(folder.glob("*/*/ticks_*.parquet"))
-    found = pandas.concat(map(pandas.read_parquet, paths))
-    assert found["bid"].tolist() == BID
-    assert found["ask"].tolist()[::2] == ASK[::2]
-    times = (found["ts"].astype("datetime64[ns, UTC]") + pandas.to_timedelta(found["ts_sub_ms"], unit="ns")).astype("int64")
-    assert times.tolist() == TS
+def test_pandas(data: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    found = eval(block("pandas"), {"pandas": pandas, "glob": glob})
+    found["ts"] = found["ts"].astype("int64")
+    rows = [tuple(None if value is pandas.NA else value for value in row) for row in found.itertuples(index=False)]
+    assert rows == EXPECTED
 
 
-def test_pyarrow_as_a_dataset(files: str) -> None:
+def test_clickhouse(data: Path) -> None:
+    chdb = pytest.importorskip("chdb", reason="chdb is not installed: pip install '.[peers]'")
+    found = str(chdb.query(block("ClickHouse").replace("'data/", f"'{data}/") + " FORMAT TSV"))
+    rows = [line.split("\t") for line in found.splitlines()]
+    assert [
+        (
+            parse_moment(ts + "Z"),
+            provider,
+            int(seq),
+            *(None if text == "\\N" else Decimal(text) for text in (bid, ask)),
+            int(flags),
+        )
+        for ts, provider, seq, bid, ask, flags in rows
+    ] == EXPECTED
+
+
+def test_pyarrow_as_a_dataset(data: Path) -> None:
     dataset = pytest.importorskip("pyarrow.dataset")
-    paths = sorted(map(str, Path(files).parents[2].glob("*/*/ticks_*.parquet")))
-    table = dataset.dataset(paths).to_table()
-    assert (table["bid"].to_pylist(), table["ask"].to_pylist()) == (BID, ASK)
-    assert table["ts"][0].as_py() == datetime.fromtimestamp(MIDNIGHT // 10**9, UTC) + timedelta(milliseconds=1)
+    table = dataset.dataset(sorted(map(str, Path().glob(PARQUET)))).to_table()
+    assert table["bid"].to_pylist()[-1] == Decimal("1E-9")
+    assert table["ts"][0].as_py() == datetime.fromtimestamp(MIDNIGHT // NS_PER_S, UTC).replace(microsecond=1000)
 
 
-def test_clickhouse(files: str) -> None:
-    chdb = pytest.importorskip("chdb")
-    query = f"""SELECT toUnixTimestamp64Milli(ts) * 1000000 + ts_sub_ms AS at, bid, ask
-        FROM file('{files}') ORDER BY at FORMAT TSV"""
-    rows = [line.split("\t") for line in str(chdb.query(query)).splitlines()]
-    assert [int(ts) for ts, _, _ in rows] == TS
-    assert [Decimal(bid) for _, bid, _ in rows] == BID
-    assert [None if ask == "\\N" else Decimal(ask) for _, _, ask in rows] == ASK
+def test_the_digest_can_be_taken_without_this_code(data: Path) -> None:
+    assert len(sealed_days(data)) == 3
+    for paths in sealed_days(data):
+        for symbol, found in read_manifest(paths.manifest).series.items():
+            for one in found:
+                rows = [
+                    (ts, seq, bid, ask, bid_size, ask_size, recv_ts, flags)
+                    for name, provider, ts, seq, recv_ts, bid, ask, bid_size, ask_size, flags in ROWS
+                    if (name, provider) == (symbol, one.provider) and one.first <= ts <= one.last
+                ]
+                names = {"hashlib": hashlib, "struct": struct, "rows": rows}
+                assert eval(block_with("hashlib"), names) == one.digest
+
+
+def block_with(word: str) -> str:
+    (found,) = (text for text in re.findall(r"^```python\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL) if word in text)
+    return found
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_sqlite(data: Path, packed: bool) -> None:
+    path = data / "ticks/db/2024/10/ticks_2024-10-05.db"
+    assert path.exists()
+    if packed:
+        if shutil.which("zstd") is None:
+            pytest.skip("no zstd command here")
+        day = TierDay(DAY + 1, "", data)
+        seal_day(day, NOW)
+        compress_day(day)
+        assert not path.exists()
+        (command,) = re.findall(r"^(zstd -d .*) && ", PAGE, re.MULTILINE)
+        command = command.replace("2026/11/ticks_2026-11-02", "2024/10/ticks_2024-10-05")
+        subprocess.run(command, shell=True, check=True)
+        path = Path("day.db")
+    (query,) = (text for text in re.findall(r"^```sql\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL) if "JOIN" in text)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    found = connection.execute(query).fetchall()
+    assert connection.execute("SELECT count(*) FROM quotes").fetchone() == (2,)
+    connection.close()
+    assert found == [(row[2], row[1], row[3], *row[4:]) for row in ROWS[1:3]]
+
+
+def test_checksums_of_manifests_are_where_the_page_says(data: Path) -> None:
+    for paths in sealed_days(data):
+        content = paths.manifest.read_bytes()
+        assert content[:77] == b'{"sha256":"' + hashlib.sha256(content[77:]).hexdigest().encode() + b'",'
