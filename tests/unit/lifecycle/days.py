@@ -43,11 +43,13 @@ def write(path: Path, rows: Batch, *, closed: Path | None = None) -> None:
     file.close()
 
 
-def closed_day(data_dir: Path, day: int = DAY, partition: int | None = None, rows: Batch | None = None) -> TierDay:
+def closed_day(
+    data_dir: Path, day: int = DAY, partition: int | None = None, rows: Batch | None = None, closed_at: int | None = None
+) -> TierDay:
     found = tier_day(data_dir, day, partition)
     file = DayFile(found.db)
     file.write(rows or batch(day=day))
-    file.close_day(day * NS_PER_DAY + NS_PER_DAY + 1)
+    file.close_day(closed_at or day * NS_PER_DAY + NS_PER_DAY + 1)
     return found
 
 

@@ -221,6 +221,99 @@ def test_a_late_file_that_adds_nothing_changes_nothing(data: Path) -> None:
     assert not day.late.exists()
 
 
+@pytest.mark.parametrize("extra", ["late", "taken", "imported", "begun anew"])
+def test_what_adds_nothing_to_an_archived_day_leaves_its_bytes_and_their_names_in_cold_storage(
+    data: Path, cold: ColdStorage, extra: str
+) -> None:
+    day = archived(closed_day(data), cold)
+    before = {path: path.read_bytes() for path in day.files()}
+    if extra == "begun anew":
+        closed_day(data, rows=Batch(watermarks={"LP1": 1_000}))
+    else:
+        late_ticks(day, Batch(watermarks={"LP1": 1_000}))
+        day.late.replace({"late": day.late, "taken": day.taken, "imported": day.imported}[extra])
+    (found,) = extras(day)
+    assert amend_day(day, found, NOW, cold) is None
+    assert {path: path.read_bytes() for path in day.files()} == before
+    late_ticks(day)
+    amend_day(day, day.late, NOW, cold)
+    compress_day(day)
+    archive_day(day, cold)
+    assert len(ticks_of(data)) == len(rows_of(plain_day(day, cold))["ticks"]) == 110
+    assert verify_all(data, cold).problems == []
+
+
+def test_ticks_that_an_archived_day_has_already_are_counted_and_archived_beside_it(data: Path, cold: ColdStorage) -> None:
+    day = archived(closed_day(data), cold)
+    closed_day(data, rows=batch(5))
+    amend_day(day, day.db, NOW, cold)
+    compress_day(day)
+    archive_day(day, cold)
+    assert sum(line[4] for line in rows_of(plain_day(day, cold))["account"]) == 10
+    assert len(ticks_of(data)) == 100
+    assert verify_all(data, cold).problems == []
+
+
+def test_what_comes_while_a_compressed_day_still_has_its_day_file_is_made_part_of_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = closed_day(data)
+    seal_day(day, NOW)
+    shutil.copy(day.db, data / "before.db")
+    compress_day(day)
+    shutil.move(data / "before.db", day.db)  # as killed before it was deleted
+    late_ticks(day)
+    amend_day(day, day.late, NOW, None)
+    assert len(ticks_of(data)) == len(rows_of(day.db)["ticks"]) == 110
+    assert verify_all(data, None).problems == []
+
+
+def test_a_lost_manifest_is_made_again_from_the_day_file_under_a_new_generation(data: Path, cold: ColdStorage) -> None:
+    day = archived(closed_day(data), cold)
+    late_ticks(day)
+    amend_day(day, day.late, NOW, cold)
+    day.manifest.unlink()
+    assert seal_day(day, NOW) is not None
+    assert read_manifest(day.manifest).generation == 3, "nothing but its own content ever has the name of a generation"
+    compress_day(day)
+    archive_day(day, cold)
+    assert len(ticks_of(data)) == 110
+    assert verify_all(data, cold).problems == []
+
+
+def test_a_lost_receipt_is_made_again_from_the_day_file(data: Path) -> None:
+    day = closed_day(data)
+    seal_day(day, NOW)
+    late_ticks(day)
+    amend_day(day, day.late, NOW, None)
+    day.receipt.unlink()
+    assert seal_day(day, NOW) is not None
+    assert read_manifest(day.manifest).generation == 2
+    assert verify_all(data, None).problems == []
+
+
+@pytest.mark.parametrize(
+    ("tier", "lost"),
+    [
+        ("compressed", "manifest"),
+        ("compressed", "receipt"),
+        ("compressed", "manifest and receipt"),
+        ("archived", "manifest"),
+        ("archived", "receipt"),  # without both nothing here tells it from a first one
+    ],
+)
+def test_a_day_file_begun_anew_is_never_taken_for_the_day(data: Path, cold: ColdStorage, tier: str, lost: str) -> None:
+    day = archived(closed_day(data), cold) if tier == "archived" else compressed(closed_day(data))
+    for path in (day.manifest, day.receipt):
+        if path.name.split(".")[-2] in lost:
+            path.unlink()
+    closed_day(data, rows=batch(7, first=45), closed_at=NOW)
+    before = {path: path.read_bytes() for path in day.files()}
+    with pytest.raises(Rejected, match="is gone, and ticks_2024-10-04.db is not the file"):
+        seal_day(day, NOW)
+    assert {path: path.read_bytes() for path in day.files()} == before
+
+
 def test_the_same_key_with_other_content_is_kept_in_quarantine(data: Path) -> None:
     day = compressed(closed_day(data))
     late_ticks(day, Batch(ticks=[tick(1, bid=7)]))

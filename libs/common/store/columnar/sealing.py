@@ -48,8 +48,18 @@ class Sealed:
     duplicates: int  # ticks that the day file and the late file both hold
 
 
-def seal(data_dir: Path, day_file: Path, *, late: Path | None = None, now: int, row_group_rows: int = ROW_GROUP_ROWS) -> Sealed:
+def seal(
+    data_dir: Path,
+    day_file: Path,
+    *,
+    late: Path | None = None,
+    now: int,
+    after: int = 0,
+    row_group_rows: int = ROW_GROUP_ROWS,
+) -> Sealed:
     """Write the next generation of the day and swap it in. `now` in ns. One process at a time seals a day.
+
+    `after`: a generation that there was, where the manifest that would tell is gone.
 
     Rejected: the day is not closed, is damaged, or holds what the format cannot; Damaged: the manifest it has is.
     Retryable: the disk refuses, or a file is locked. After any of them readers see what they saw before.
@@ -59,7 +69,7 @@ def seal(data_dir: Path, day_file: Path, *, late: Path | None = None, now: int, 
         current = _current(paths)
         source = stack.enter_context(contextlib.closing(Source(day_file, late, row_group_rows)))
         paths.folder.mkdir(parents=True, exist_ok=True)
-        number = current.generation + 1 if current else 1
+        number = max(after, current.generation if current else 0) + 1
         outputs = [stack.enter_context(_Output(kind, paths.parquet(kind, number))) for kind in LOGICAL]
         ticks, trades, books, gaps, quarantine, account, bars = outputs
         series = _write_ticks(source, ticks, bars, paths.day)

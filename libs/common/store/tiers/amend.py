@@ -19,7 +19,7 @@ from libs.common.store.columnar import Damaged, Manifest, read_manifest, seal
 from libs.common.store.layout import Layout
 from libs.common.store.tiers import frame
 from libs.common.store.tiers.cold import ColdStorage, object_name
-from libs.common.store.tiers.database import Content, check_integrity, content_of, is_closed, merge, take
+from libs.common.store.tiers.database import Content, check_integrity, closed_at, content_of, is_closed, merge, take
 from libs.common.store.tiers.day import TierDay
 from libs.common.store.tiers.disk import disk_may_refuse, move, move_to_free, remove
 from libs.common.store.tiers.receipt import Receipt, Sum, read_receipt, write_receipt
@@ -36,13 +36,15 @@ def seal_day(day: TierDay, now: int) -> Done | None:
         receipt = read_receipt(day.receipt)
         if receipt is not None and day.manifest.exists():
             return None
+        before = _manifest(day)
+        gone = day.manifest if before is None else day.receipt
         if not day.db.exists():
-            gone = day.receipt if day.manifest.exists() else day.manifest
             raise Rejected(f"{gone} is gone, and so is the day file it could be made from: restore one of them")
         check_integrity(day.db)
         found = Sum.of(day.db)
-        before = _manifest(day)
-        sealed = seal(day.data_dir, day.db, now=now)
+        if not _is_whole_day(day, found, receipt, before):
+            raise Rejected(f"{gone} is gone, and {day.db.name} is not the file that it was made from: restore one of them")
+        sealed = seal(day.data_dir, day.db, now=now, after=receipt.generation if receipt is not None else 0)
         point("sealed_no_receipt")
         cold = receipt.cold if receipt is not None else {}
         write_receipt(day.receipt, Receipt(day=day_name(day.day), generation=sealed.manifest.generation, db=found, cold=cold))
@@ -67,8 +69,9 @@ def amend_day(day: TierDay, extra: Path, now: int, cold: ColdStorage | None) -> 
         point("amended_not_taken")
         if extra != day.late or _take(day, content):
             point("taken_not_merged")
-            if not _begun_anew(day) and _receipt(day).generation == sealed.manifest.generation:
-                remove(day.taken if extra == day.late else extra)  # the day had all of it: its bytes stay as they are
+            if _receipt(day).generation == sealed.manifest.generation:
+                # the day had all of it: its bytes stay as they are, since cold storage may have them under this generation
+                remove(day.taken if extra == day.late else extra)
                 return None
             rebuilt = day.scratch("next")
             _copy(base, rebuilt)
@@ -116,7 +119,7 @@ def replace(day: TierDay, rebuilt: Path, now: int, *, merged: bool = False) -> M
     receipt = _receipt(day)
     write_receipt(day.receipt, msgspec.structs.replace(receipt, next_db=following))
     point("rebuilt_not_replaced")
-    if merged or receipt.zst is None:
+    if merged or (day.db.exists() and Sum.of(day.db) == receipt.db):
         move(rebuilt, day.db)
     else:
         move_to_free(rebuilt, day.db)  # where there is no day file, its writer may begin one at any moment
@@ -125,7 +128,10 @@ def replace(day: TierDay, rebuilt: Path, now: int, *, merged: bool = False) -> M
 
 
 def finish(day: TierDay, now: int) -> None:
-    """Bring to its end what a killed process was at; nothing where there is nothing. Errors as `seal_day`."""
+    """Bring to its end what a killed process was at; nothing where there is nothing. Errors as `seal_day`.
+
+    Before anything new is put beside the day: what is there is taken for what was merged.
+    """
     with disk_may_refuse(day.db):
         receipt = read_receipt(day.receipt)
         if receipt is None or receipt.deleting:
@@ -138,12 +144,19 @@ def finish(day: TierDay, now: int) -> None:
 
 def _seal_replaced(day: TierDay, found: Sum, now: int) -> Manifest:
     receipt = _receipt(day)
-    sealed = seal(day.data_dir, day.db, now=now)
+    sealed = seal(day.data_dir, day.db, now=now, after=receipt.generation)
     point("sealed_not_deleted")
     remove(day.zst, day.taken, day.imported)  # before the receipt: what was merged must not be found again and counted twice
     point("deleted_not_settled")
     write_receipt(day.receipt, Receipt(day=receipt.day, generation=sealed.manifest.generation, db=found, cold=receipt.cold))
     return sealed.manifest
+
+
+def _is_whole_day(day: TierDay, found: Sum, receipt: Receipt | None, before: Manifest | None) -> bool:
+    """Whether the day file has the rows of the day, and is not one that its writer began for a day that was compressed."""
+    if receipt is not None:
+        return found == receipt.db
+    return not day.zst.exists() and (before is None or before.closed_at == closed_at(day.db))
 
 
 def clear_scratch(data_dir: Path) -> None:

@@ -68,6 +68,13 @@ def is_closed(path: Path) -> bool:
             return False
 
 
+def closed_at(path: Path) -> int:
+    """When its writer closed the day, in ns."""
+    with opened(path) as connection:
+        ((found,),) = connection.execute(_CLOSED_AT)
+    return int(found)
+
+
 def check_integrity(path: Path) -> None:
     """Damaged: SQLite says so, or something of a transaction stands beside the file."""
     for suffix in ("-journal", "-wal"):
@@ -136,15 +143,14 @@ def merge(path: Path, extra: Path) -> None:
 
     Rejected: the rows of `extra` are not all there then.
     """
-    with opened(path) as connection:
-        ((closed_at,),) = connection.execute(_CLOSED_AT)
+    closed = closed_at(path)
     file = DayFile(path)
     try:
         with opened(extra) as source:
             for batch in _batches(source):
                 file.write(batch)
             account = source.execute(_ACCOUNT).fetchall()
-        file.close_day(closed_at)
+        file.close_day(closed)
     finally:
         file.close()
     with opened(path, "rw") as connection:
