@@ -309,7 +309,7 @@ def test_a_day_file_begun_anew_is_never_taken_for_the_day(data: Path, cold: Cold
             path.unlink()
     closed_day(data, rows=batch(7, first=45), closed_at=NOW)
     before = {path: path.read_bytes() for path in day.files()}
-    with pytest.raises(Rejected, match="is gone, and ticks_2024-10-04.db is not the file"):
+    with pytest.raises(Rejected, match=r"is gone, and ticks_2024-10-04\.db is not the file"):
         seal_day(day, NOW)
     assert {path: path.read_bytes() for path in day.files()} == before
 
