@@ -1,6 +1,7 @@
 """Where every file lies below the data directory, written once."""
 
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,14 @@ class Layout:
         """Day files that are being rebuilt; deleted by whoever holds the lock of lifecycle."""
         return self.data_dir / "ticks" / "scratch"
 
+    def snapshot(self) -> Path:
+        """What a backup is being made of; deleted by whoever holds its lock."""
+        return self.data_dir / "ticks" / "snapshot"
+
+    def snapshot_lock(self) -> Path:
+        """Held by the one process that makes a backup."""
+        return self.data_dir / "ticks" / "snapshot.lock"
+
     def lifecycle_lock(self) -> Path:
         """Held by the one process that moves closed days on."""
         return self.data_dir / "ticks" / "lifecycle.lock"
@@ -80,6 +89,12 @@ class Layout:
         """None for a file of the one partition there was."""
         match = _DAY_FILE.fullmatch(path.name)
         return int(match[2]) if match and match[2] else None
+
+    @staticmethod
+    def parse(name: str) -> tuple[int, int | None] | None:
+        """(day, partition) of a day file, a late file, or one that is taken; None: the name is not that of one."""
+        match = _DAY_FILE.fullmatch(name.removesuffix(".taken"))
+        return (parse_day(match[1]), int(match[2]) if match[2] else None) if match else None
 
     @staticmethod
     def is_late(path: Path) -> bool:
@@ -106,3 +121,14 @@ class Layout:
 def journal_dir(data_dir: Path) -> Path:
     """The folder that holds one folder a session."""
     return data_dir / "journal"
+
+
+def staging_path(data_dir: Path, process: int) -> Path:
+    """Rows of files that a process is importing."""
+    return data_dir / "imports" / f"staged-{process}.db"
+
+
+def rejected_path(data_dir: Path, source: Path) -> Path:
+    """Lines of an imported file that cannot be ticks; for the same path the same name."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:80]
+    return data_dir / "imports" / f"{name}-{zlib.crc32(source.as_posix().encode()):08x}.rejected.ndjson"

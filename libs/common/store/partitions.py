@@ -50,6 +50,12 @@ def settle(data_dir: Path, partitions: int, now: int) -> dict[str, int]:
         raise Retryable(f"{path}: {error}") from error
 
 
+def settled_partitions(data_dir: Path) -> int | None:
+    """The number the store is written in; None where nothing has been written yet."""
+    settled = _read(Layout(data_dir).partitions_file())
+    return settled.partitions if settled is not None else _partitions_of_files(data_dir) or None
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """The first partition's writer settles the number, the others wait for it."""

@@ -1,33 +1,14 @@
 """`tickvault` as an operator types it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from libs.common.domain.moment import day_name
 from libs.common.store.tiers import state_of
-from services.lifecycle import cli
+from tests.unit.lifecycle.conftest import Run
 from tests.unit.lifecycle.days import DAY, closed_day, flip, late_ticks, ticks_of
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit code, standard output, standard error."""
-    monkeypatch.setattr(cli, "configure_logs", lambda _: None)
-    monkeypatch.setenv("TICKVAULT_DATA_DIR", str(data))
-    monkeypatch.setenv("TICKVAULT_COLD_URL", (tmp_path / "cold storage").as_uri())
-    monkeypatch.setenv("TICKVAULT_LIFECYCLE_DISK_RESERVE_BYTES", "0")
-
-    def typed(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return typed
 
 
 @pytest.fixture
