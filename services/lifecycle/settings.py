@@ -13,6 +13,7 @@ class LifecycleSettings(Settings):
     service: ClassVar[str] = "lifecycle"
 
     cold_url: str = Field("", description="cold storage: file:///folder or s3://bucket/prefix; empty: nothing is archived")
+    backup_url: str = Field("", description="backups: file:///folder or s3://bucket/prefix; empty: none are made")
     compress_after_days: int = Field(7, ge=1, description="a sealed day is compressed at this age")
     archive_after_days: int = Field(31, ge=1, description="a compressed day goes to cold storage at this age")
     retain_days: int = Field(RETAIN_DAYS, ge=1, le=2_557, description="a day older than this is deleted from every tier")

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.settings import SettingsError, load
 from libs.common.telemetry import configure_logs
-from services.lifecycle.cli import imports, look, steps
+from services.lifecycle.cli import backup, imports, look, steps
 from services.lifecycle.cli.output import refuse
 from services.lifecycle.cli.parser import Run, shared_options
 from services.lifecycle.settings import LifecycleSettings
 
-MODULES = (steps, look, imports)
+MODULES = (steps, look, imports, backup)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load(LifecycleSettings)
         if options.data_dir is not None:
             settings = settings.model_copy(update={"data_dir": options.data_dir})
-        if not settings.data_dir.is_dir():
+        if options.needs_data and not settings.data_dir.is_dir():
             return refuse(f"{settings.data_dir} is no data folder: set TICKVAULT_DATA_DIR or --data-dir")
         run: Run = options.run
         return run(options, settings)
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tickvault", description="The store of TickVault from the command line.")
+    parser.set_defaults(needs_data=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = shared_options()
     for module in MODULES:

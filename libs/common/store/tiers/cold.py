@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -24,7 +24,7 @@ from libs.common.domain.moment import day_name
 from libs.common.platform import sync_folder
 from libs.common.store.columnar import Damaged
 from libs.common.store.tiers.day import TierDay
-from libs.common.store.tiers.disk import sync_file
+from libs.common.store.tiers.disk import DAMAGED, sync_file
 from libs.common.store.tiers.receipt import Sum
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ _GENERATION = re.compile(r"\.g(\d+)\.")
 class ColdStorage:
     """For one thread at a time. Every failure of the storage is Retryable: nothing local was deleted for it."""
 
+    called: ClassVar[str] = "cold storage"
+
     def __init__(self, url: str) -> None:
         self.url = url
-        self._store, self._folder = _open(url)
+        self._store, self._folder = _open(url, self.called)
 
     def put(self, name: str, path: Path, expected: Sum) -> None:
         """Durable and read back when it returns. Rejected: the name is taken by other content. The same again is fine.
@@ -47,7 +49,7 @@ class ColdStorage:
         Damaged: the file is not what is expected, or does not come back as it was put.
         """
         if expected.bytes > OBJECT_BYTES_MAX:
-            raise Rejected(f"{path} has {expected.bytes} bytes, cold storage takes {OBJECT_BYTES_MAX} at once")
+            raise Rejected(f"{path} has {expected.bytes} bytes, {self.called} takes {OBJECT_BYTES_MAX} at once")
         content = path.read_bytes()
         if (len(content), hashlib.sha256(content).hexdigest()) != (expected.bytes, expected.sha256):
             raise Damaged(path, "its sha256 is not what was written down when it was written")
@@ -58,7 +60,7 @@ class ColdStorage:
                 if self.sum(name) != expected:
                     raise Rejected(f"{name} exists in {self.url} with other content: it is written once, look at it") from None
         if self._folder is not None:
-            _make_durable(self._folder, self._folder / name)
+            make_durable(self._folder, self._folder / name)
         self.check(name, expected)
 
     def check(self, name: str, expected: Sum) -> None:
@@ -66,9 +68,9 @@ class ColdStorage:
         try:
             found = self.sum(name)
         except FileNotFoundError:
-            raise Damaged(self._at(name), f"it is gone from cold storage, {self.url}") from None
+            raise Damaged(self.at(name), f"it is gone from {self.called}, {self.url}") from None
         if found != expected:
-            raise Damaged(self._at(name), f"its sha256 is not what was put into cold storage, {self.url}")
+            raise Damaged(self.at(name), f"its sha256 is not what was put into {self.called}, {self.url}")
 
     def sum(self, name: str) -> Sum:
         """FileNotFoundError where there is no such name."""
@@ -90,9 +92,9 @@ class ColdStorage:
                 out.flush()
                 os.fsync(out.fileno())
         except FileNotFoundError:
-            raise Damaged(self._at(name), f"it is gone from cold storage, {self.url}") from None
+            raise Damaged(self.at(name), f"it is gone from {self.called}, {self.url}") from None
         if Sum.of(target) != expected:
-            raise Damaged(self._at(name), f"its sha256 is not what was put into cold storage, {self.url}")
+            raise Damaged(self.at(name), f"its sha256 is not what was put into {self.called}, {self.url}")
 
     def names(self, day: TierDay) -> list[str]:
         """Everything of the day, of every generation."""
@@ -101,12 +103,18 @@ class ColdStorage:
             found = [item["path"] for page in obstore.list(self._store, prefix=month(day)) for item in page]
         return sorted(name for name in found if belongs.fullmatch(name.rsplit("/", 1)[-1]))
 
+    def set_aside(self, name: str) -> None:
+        """Rename what is not what was put, so that the name is free; fine where it is gone."""
+        with self._failures(name), contextlib.suppress(FileNotFoundError):
+            obstore.rename(self._store, name, name + DAMAGED, overwrite=True)
+
     def delete(self, name: str) -> None:
         """By retention alone."""
         with self._failures(name), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, name)
 
-    def _at(self, name: str) -> Path:
+    def at(self, name: str) -> Path:
+        """The object's name for people."""
         return self._folder / name if self._folder is not None else Path(name)
 
     @contextlib.contextmanager
@@ -116,7 +124,7 @@ class ColdStorage:
         except FileNotFoundError:
             raise
         except (BaseError, OSError) as error:
-            raise Retryable(f"cold storage {self.url}, {name}: {str(error).partition(chr(10))[0]}") from error
+            raise Retryable(f"{self.called} {self.url}, {name}: {str(error).partition(chr(10))[0]}") from error
 
 
 def month(day: TierDay) -> str:
@@ -135,7 +143,7 @@ def generation_of(name: str) -> int:
     return int(match[1]) if match else 1
 
 
-def _open(url: str) -> tuple[ObjectStore, Path | None]:
+def _open(url: str, called: str) -> tuple[ObjectStore, Path | None]:
     parts = urlsplit(url)
     try:
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
@@ -146,11 +154,11 @@ def _open(url: str) -> tuple[ObjectStore, Path | None]:
             options: ClientConfig = {"allow_http": True} if endpoint.startswith("http://") else {}
             return S3Store.from_url(url, client_options=options), None
     except (BaseError, OSError) as error:
-        raise Retryable(f"cold storage {url}: {error}") from error
-    raise Rejected(f"{url!r} is no place for cold storage: write file:///folder or s3://bucket/prefix")
+        raise Retryable(f"{called} {url}: {error}") from error
+    raise Rejected(f"{url!r} is no place for {called}: write file:///folder or s3://bucket/prefix")
 
 
-def _make_durable(root: Path, path: Path) -> None:
+def make_durable(root: Path, path: Path) -> None:
     """The library leaves its files in the page cache: here they are what the only other copy is deleted for."""
     sync_file(path)
     folder = path.parent

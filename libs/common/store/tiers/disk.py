@@ -9,6 +9,7 @@ from libs.common.domain.errors import Rejected, Retryable
 from libs.common.platform import sync_folder
 
 PARTIAL = ".partial"  # what a killed step leaves behind ends in this, and is written over
+DAMAGED = ".damaged"  # what a repair has set aside for people to look at ends in this
 
 
 @contextlib.contextmanager
@@ -60,6 +61,13 @@ def move_to_free(source: Path, target: Path) -> None:
         raise Retryable(f"{target} has been begun meanwhile: once it is closed, it is made part of the day too") from error
     source.unlink()
     sync_folder(target.parent)
+
+
+def set_aside(path: Path) -> None:
+    """Rename what is damaged, so that the name is free; fine where it is gone."""
+    if path.exists():
+        path.replace(path.with_name(path.name + DAMAGED))
+        sync_folder(path.parent)
 
 
 def remove(*paths: Path) -> list[Path]:
