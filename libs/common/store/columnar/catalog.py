@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from libs.common.domain.errors import Retryable
 from libs.common.domain.moment import day_name
 from libs.common.store.columnar.checks import read_footer
-from libs.common.store.columnar.manifest import File, Footer, Series, decode_checked
+from libs.common.store.columnar.manifest import Damaged, File, Footer, Series, decode_checked
 from libs.common.store.columnar.paths import SealedPaths, columnar_dir
 
+Fetch = Callable[["SealedFile", File], Path]
 INDEXES_MAX = 4_096  # (file, symbol) pairs kept: about 5 KB each
 MONTHS_MAX = 1_200
 FOOTERS_MAX = 512  # of one symbol in one file: about 10 KB for each of its row groups
@@ -32,6 +33,10 @@ _SETTLED_NS = 100_000_000  # a folder that changed less than this before it was 
 
 _Stamp = tuple[int, int, int]
 _Value = TypeVar("_Value")
+
+
+class Moved(Retryable):
+    """What was listed was swapped, moved to another tier or removed since: listed again, the same question has its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +69,25 @@ class _Manifest(msgspec.Struct):
 
 
 class Catalog:
-    """Of one data directory; for any number of threads."""
+    """Of one data directory; for any number of threads. `fetch` brings a file of ticks that is not here, or says Damaged."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, fetch: Fetch | None = None) -> None:
         self._root = columnar_dir(data_dir)
-        self._months: _Cache[tuple[int, int, list[SealedFile]]] = _Cache(MONTHS_MAX)  # mtime, when it was listed, what it held
+        self._fetch = fetch
+        self._months: Listings[SealedFile] = Listings(lambda month: sorted(_manifests(month), key=attrgetter("paths")))
         self._indexes: _Cache[Indexed] = _Cache(INDEXES_MAX)
         self._footers: _Cache[pq.FileMetaData] = _Cache(FOOTERS_MAX)
 
     def days(self, first: int, last: int, *, descending: bool = False) -> Iterator[list[SealedFile]]:
         """The sealed files of each day that has any, from `first` to `last`, both included, day by day."""
-        months = (month for year in _subfolders(self._root, descending) for month in _subfolders(year, descending))
-        earliest, latest = _year_month(first), _year_month(last)
-        for month in months:
-            if earliest <= (month.parent.name, month.name) <= latest:
-                found = [file for file in self._list(month) if first <= file.paths.day <= last]
-                for _, of_day in groupby(reversed(found) if descending else found, key=attrgetter("paths.day")):
-                    yield list(of_day)
+        for month in months(self._root, first, last, descending=descending):
+            found = [file for file in self._months.of(month) if first <= file.paths.day <= last]
+            for _, of_day in groupby(reversed(found) if descending else found, key=attrgetter("paths.day")):
+                yield list(of_day)
+
+    def of(self, paths: SealedPaths) -> SealedFile | None:
+        """None: the day is not sealed."""
+        return next((file for file in self._months.of(paths.folder) if file.paths == paths), None)
 
     def index(self, file: SealedFile, symbol: str) -> Indexed:
         """Damaged: the manifest is. Retryable: it was swapped or removed since the folder was listed."""
@@ -100,26 +107,26 @@ class Catalog:
         except FileNotFoundError:
             return False
 
-    def _list(self, month: Path) -> list[SealedFile]:
-        changed = month.stat().st_mtime_ns
-        listed = self._months.peek(month)
-        if listed is None or listed[0] != changed or listed[1] - changed < _SETTLED_NS:
-            now = time.time_ns()
-            listed = (changed, now, sorted(_manifests(month), key=attrgetter("paths")))
-            self._months.put(month, listed)
-        return listed[2]
+    def has_lost(self, damage: Damaged) -> bool:
+        """Whether only the file is gone that was here, or had been fetched, and can be fetched: it is looked for again then."""
+        lost = self._fetch is not None and isinstance(damage.__cause__, FileNotFoundError)
+        if lost:
+            self._indexes.drop(lambda indexed: indexed.path == damage.path)
+        return lost
 
     def _read_index(self, file: SealedFile, symbol: str) -> Indexed:
         path = file.paths.manifest
         try:
             manifest = decode_checked(path, _Manifest)
         except FileNotFoundError as error:
-            raise Retryable(f"{path} was removed while it was read: ask again") from error
+            raise Moved(f"{path} was removed while it was read: ask again") from error
         if not self.is_current(file):
-            raise Retryable(f"{path} was swapped while it was read: ask again")
+            raise Moved(f"{path} was swapped while it was read: ask again")
         raw = manifest.series.get(symbol)
         series = msgspec.json.decode(raw, type=tuple[Series, ...]) if raw else ()
         ticks = path.with_name(manifest.files["ticks"].name) if series else path
+        if self._fetch is not None and not ticks.exists():
+            ticks = self._fetch(file, manifest.files["ticks"])
         return Indexed(file, symbol, manifest.generation, ticks, series, manifest.footer)
 
 
@@ -143,12 +150,45 @@ class _Cache(Generic[_Value]):
             while len(self._values) > self._values_max:
                 self._values.popitem(last=False)
 
+    def drop(self, unwanted: Callable[[_Value], bool]) -> None:
+        with self._lock:
+            for key in [key for key, value in self._values.items() if unwanted(value)]:
+                del self._values[key]
+
     def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         value = self.peek(key)
         if value is None:  # two threads may both make it: it is the same
             value = make()
             self.put(key, value)
         return value
+
+
+class Listings(Generic[_Value]):
+    """What `read` finds in folders, remembered until their mtime changes; nothing where there is no such folder."""
+
+    def __init__(self, read: Callable[[Path], list[_Value]]) -> None:
+        self._read = read
+        self._listed: _Cache[tuple[int, int, list[_Value]]] = _Cache(MONTHS_MAX)  # mtime, when it was listed, what it held
+
+    def of(self, folder: Path) -> list[_Value]:
+        try:
+            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - as `Path.stat`, faster
+            listed = self._listed.peek(folder)
+            if listed is None or listed[0] != changed or listed[1] - changed < _SETTLED_NS:
+                now = time.time_ns()
+                listed = (changed, now, self._read(folder))
+                self._listed.put(folder, listed)
+        except FileNotFoundError:
+            return []
+        return listed[2]
+
+
+def months(root: Path, first: int, last: int, *, descending: bool = False) -> Iterator[Path]:
+    """The folders YYYY/MM that days from `first` to `last` may be in."""
+    earliest, latest = _year_month(first), _year_month(last)
+    for year in _subfolders(root, descending):
+        if earliest[0] <= year.name <= latest[0]:
+            yield from (month for month in _subfolders(year, descending) if earliest <= (year.name, month.name) <= latest)
 
 
 def _manifests(month: Path) -> Iterator[SealedFile]:

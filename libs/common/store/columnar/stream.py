@@ -15,18 +15,16 @@ from itertools import chain
 from operator import attrgetter
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from libs.common.domain.errors import Retryable
 from libs.common.domain.moment import day_of
-from libs.common.store.columnar.arrays import Int64s, int64s, is_valid, one_chunk, texts, wrapped
-from libs.common.store.columnar.catalog import Catalog, Indexed, SealedFile
+from libs.common.store.columnar.arrays import int64s, is_valid, one_chunk, wrapped
+from libs.common.store.columnar.catalog import Catalog, Indexed, Moved, SealedFile
 from libs.common.store.columnar.checks import finding_damage, open_ticks
 from libs.common.store.columnar.manifest import Damaged
+from libs.common.store.columnar.order import Order, taken, words
 from libs.common.store.columnar.query import Query
-from libs.common.store.columnar.schema import TIME, received_ns, time_ns, to_decimal
+from libs.common.store.columnar.schema import received_ns, time_ns, to_decimal
 
 PIECE_ROWS = 131_072  # decoded at once, by one thread
 FIRST_SHARE = 4  # the first piece, which the first batch waits for, is this part of it; each next one is twice as large
@@ -58,20 +56,28 @@ class _Piece:
 class Stream:
     """One use of one query."""
 
-    def __init__(self, catalog: Catalog, query: Query, left_out: set[int] | None) -> None:
+    def __init__(self, catalog: Catalog, query: Query, left_out: set[int] | None, order: Order | None = None) -> None:
         self._catalog = catalog
         self._query = query
         self._left_out = left_out
+        self._order = order or Order(query)
         self._schema = query.schema
         self._stored = query.stored_columns
-        self._symbols = {symbol: code for code, symbol in enumerate(dict.fromkeys(query.symbols))}
-        self._providers = {provider: code for code, provider in enumerate(dict.fromkeys(query.providers or ()))}
         self._several_files = False  # of one day: a tick may be in two of them
 
     def batches(
         self, batch_rows: int, pool: ThreadPoolExecutor | None, piece_rows: int = 1
     ) -> Generator[pa.RecordBatch, None, None]:
-        """Decoded ahead by the pool; without one, by the caller as it asks, a row group at a time. Errors as in `read`."""
+        """Of at most `batch_rows` rows, in the schema of the query; the rest as `tables`."""
+        with closing(self.tables(pool, piece_rows)) as tables:
+            for table in tables:
+                yield from self._order.finished(table).to_batches(batch_rows)
+
+    def tables(self, pool: ThreadPoolExecutor | None, piece_rows: int = 1) -> Generator[pa.Table, None, None]:
+        """Coded, in order. Decoded ahead by the pool; without one, by the caller as it asks, a row group at a time.
+
+        Errors as in `read`.
+        """
         carried: list[pa.Table] = []
         fresh: list[pa.Table] = []
         with closing(self._decoded(pool, piece_rows)) as decoded:
@@ -81,11 +87,11 @@ class Stream:
                 # a caller who asks for few ticks is not made to wait for more
                 if pool and edge is not None and sum(map(len, fresh)) < sum(map(len, carried)):
                     continue
-                merged = self._merge(carried + fresh)
-                ready = len(merged) if edge is None else self._ready(merged, edge)
+                merged = self._order.merge(carried + fresh, distinct=self._several_files)
+                ready = len(merged) if edge is None else self._order.ready(merged, edge)
                 carried, fresh = [merged.slice(ready)], []
                 if ready:
-                    yield from self._finished(merged.slice(0, ready)).to_batches(batch_rows)
+                    yield merged.slice(0, ready)
 
     def newest(self) -> pa.Table:
         """The last tick of a query of one symbol and provider, in a table of one row; or of none."""
@@ -97,9 +103,9 @@ class Stream:
                     break
                 if len(table := self._decode(self._piece([group]))):
                     row = table.slice(len(table) - 1)
-                    key = int(_words(row, "ts")[0]), int(_words(row, "seq")[0])
+                    key = int(words(row, "ts")[0]), int(words(row, "seq")[0])
                     if not len(found) or key > at:
-                        found, at = self._finished(row), key
+                        found, at = self._order.finished(row), key
             if len(found):
                 break
         return found
@@ -109,7 +115,8 @@ class Stream:
         found: set[str] = set()
         for file in chain.from_iterable(self._files()):
             with self._leaving_out(file):
-                found.update(series.provider for symbol in self._symbols for series in self._catalog.index(file, symbol).series)
+                indexes = [self._index(file, symbol) for symbol in self._order.symbols]
+                found.update(series.provider for indexed in indexes for series in indexed.series)
         return found
 
     def _decoded(self, pool: ThreadPoolExecutor | None, piece_rows: int) -> Generator[tuple[pa.Table, int | None], None, None]:
@@ -158,11 +165,16 @@ class Stream:
         found: list[_Group] = []
         for file in files:
             with self._leaving_out(file):
-                for symbol in self._symbols:
-                    found += self._groups_of(self._catalog.index(file, symbol))
+                for symbol in self._order.symbols:
+                    found += self._groups_of(self._index(file, symbol))
         if self._query.descending:
             return sorted(found, key=attrgetter("last", "provider"), reverse=True)
         return sorted(found, key=attrgetter("first", "provider"))
+
+    def _index(self, file: SealedFile, symbol: str) -> Indexed:
+        indexed = self._catalog.index(file, symbol)
+        self._order.generations.setdefault(file.paths, indexed.generation)
+        return indexed
 
     def _groups_of(self, indexed: Indexed) -> Iterator[_Group]:
         number = 0
@@ -170,7 +182,7 @@ class Stream:
             wanted = self._query.providers is None or series.provider in self._query.providers
             for group in series.row_groups:
                 if wanted and group.first < self._query.end and group.last >= self._query.start:
-                    self._providers.setdefault(series.provider, len(self._providers))
+                    self._order.providers.setdefault(series.provider, len(self._order.providers))
                     yield _Group(indexed, number, series.provider, group.rows, group.first, group.last, series.whole_ms)
                 number += 1
 
@@ -179,8 +191,8 @@ class Stream:
         try:
             yield
         except Damaged as damage:
-            if not self._catalog.is_current(file):
-                raise Retryable(f"{damage.path} is of a generation that has gone: ask again") from damage
+            if not self._catalog.is_current(file) or self._catalog.has_lost(damage):
+                raise Moved(f"{damage.path} is of a generation that has gone: ask again") from damage
             if self._left_out is None:
                 raise
             self._left_out.add(file.paths.day)
@@ -192,19 +204,19 @@ class Stream:
             file = open_ticks(path, self._catalog.metadata(piece.indexed))
             needed = [name for name in self._stored if name != "ts_sub_ms" or not all(group.whole_ms for group in piece.groups)]
             stored = file.read_row_groups([group.number for group in piece.groups], needed, use_threads=False)
-            return self._wanted(piece, self._columns(piece, stored))
+            return self._wanted(piece, self._columns(piece, stored)).select(self._order.columns)
         return pa.table({})
 
     def _columns(self, piece: _Piece, stored: pa.Table) -> pa.Table:
         ts = time_ns(stored)
-        providers = np.array([self._providers[group.provider] for group in piece.groups], np.int32)
+        providers = np.array([self._order.providers[group.provider] for group in piece.groups], np.int32)
         columns = {
             "ts": wrapped(ts, pa.int64()),
             "seq": one_chunk(stored, "seq"),
             "provider": wrapped(np.repeat(providers, [group.rows for group in piece.groups]), pa.int32()),
         }
-        if len(self._symbols) > 1:
-            columns["symbol"] = wrapped(np.full(len(ts), self._symbols[piece.indexed.symbol], np.int32), pa.int32())
+        if len(self._order.symbols) > 1:
+            columns["symbol"] = wrapped(np.full(len(ts), self._order.symbols[piece.indexed.symbol], np.int32), pa.int32())
         for name in self._stored[3:]:
             if name == "recv_delay_us":
                 columns["recv_ts"] = received_ns(stored, ts)
@@ -219,71 +231,14 @@ class Stream:
         all_between = all(query.start <= group.first and group.last < query.end for group in piece.groups)
         if all_between and not query.exclude and query.known_at is None:
             return table
-        ts = _words(table, "ts")
+        ts = words(table, "ts")
         wanted = (ts >= query.start) & (ts < query.end)
         if query.exclude:
-            wanted &= _words(table, "flags") & query.exclude == 0
+            wanted &= words(table, "flags") & query.exclude == 0
         if query.known_at is not None:
             received = one_chunk(table, "recv_ts")
             wanted &= np.where(is_valid(received), int64s(received), ts) <= query.known_at
         rows = np.flatnonzero(wanted)
         if not len(rows) or rows[-1] - rows[0] + 1 == len(rows):
             return table.slice(rows[0] if len(rows) else 0, len(rows))
-        return _taken(table, rows)
-
-    def _merge(self, tables: list[pa.Table]) -> pa.Table:
-        """In order, reversed where the query is; what two files of a day both hold, once."""
-        filled = [table for table in tables if len(table)]
-        if not filled:
-            return pa.table({})
-        table = filled[0] if len(filled) == 1 else pa.concat_tables(filled).combine_chunks()
-        ts = _words(table, "ts")
-        order: npt.NDArray[np.intp] = np.argsort(ts, kind="stable")  # a merge: timsort finds the runs
-        if len(filled) > 1 or len(self._symbols) > 1:
-            order = self._settle_ties(table, ts, order)
-        return _taken(table, order[::-1] if self._query.descending else order)
-
-    def _settle_ties(self, table: pa.Table, ts: Int64s, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Ticks of one instant by (provider, seq, symbol)."""
-        names = np.array(list(self._providers))
-        rank = np.argsort(np.argsort(names))
-        equal = np.diff(ts[order]) == 0
-        tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
-        rows = order[tied]
-        keys = [_words(table, "seq")[rows], rank[_words(table, "provider")[rows]], ts[rows]]
-        if len(self._symbols) > 1:
-            keys.insert(0, _words(table, "symbol")[rows])
-        by_key = np.lexsort(keys)
-        order[tied] = rows[by_key]
-        if not self._several_files:
-            return order
-        same = np.append(False, np.all([np.diff(key[by_key]) == 0 for key in keys], axis=0))
-        return np.delete(order, tied[same])
-
-    def _ready(self, merged: pa.Table, edge: int) -> int:
-        """How many rows no later piece can come before."""
-        if not len(merged):
-            return 0
-        ts = _words(merged, "ts")
-        return int(np.searchsorted(-ts, -edge) if self._query.descending else np.searchsorted(ts, edge))
-
-    def _finished(self, merged: pa.Table) -> pa.Table:
-        codes = {"symbol": self._symbols, "provider": self._providers}
-        columns = []
-        for name in self._schema.names:
-            if name == "symbol" and len(self._symbols) == 1:
-                column = wrapped(np.zeros(len(merged), np.int32), pa.int32())
-            else:
-                column = one_chunk(merged, name)
-            if name in codes:
-                column = pa.DictionaryArray.from_arrays(column, texts(list(codes[name])))
-            columns.append(column.view(TIME) if name == "ts" else column)
-        return pa.table(columns, schema=self._schema)
-
-
-def _taken(table: pa.Table, rows: npt.NDArray[np.intp]) -> pa.Table:
-    return pc.take(table, wrapped(rows, pa.int64()), boundscheck=False)  # the rows are our own
-
-
-def _words(table: pa.Table, name: str) -> Int64s:
-    return int64s(one_chunk(table, name))
+        return taken(table, rows)
