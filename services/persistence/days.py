@@ -7,10 +7,11 @@ from pathlib import Path
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, day_name, day_of
 from libs.common.store import Batch, DayFile, Layout, Written
-from libs.common.store.day import durable_positions, is_closed
+from libs.common.store.day import Row, durable_positions, is_closed
 from libs.common.store.partitions import settle
 from libs.common.telemetry import logger
 from libs.common.telemetry.chaos import point
+from services.persistence.legacy import LegacyJson
 
 OPEN_FILES_MAX = 32
 
@@ -18,8 +19,10 @@ OPEN_FILES_MAX = 32
 class Days:
     """Used by one thread at a time."""
 
-    def __init__(self, layout: Layout, grace_s: float) -> None:
+    def __init__(self, layout: Layout, grace_s: float, *, legacy: LegacyJson | None = None) -> None:
+        """`legacy`: what is stored is written there too."""
         self._layout = layout
+        self._legacy = legacy
         self._grace_s = grace_s
         self._open: dict[int, DayFile] = {}  # least recently written first
         self._idle_since: dict[int, float] = {}  # monotonic, of days that are not closed
@@ -43,6 +46,8 @@ class Days:
         for day, path in self._layout.day_files():
             if path == self._layout.day(day) and str(path) not in self.damaged and not is_closed(path):
                 self._idle_since[day] = time.monotonic()
+        if self._legacy is not None:
+            self._legacy.recover(self._idle_since)
         return positions
 
     def write(self, batches: Mapping[int, Batch], positions: dict[str, int]) -> Written:
@@ -61,13 +66,17 @@ class Days:
 
     def _write_day(self, day: int, batch: Batch) -> Written:
         file = self._file(day)
+        new: list[Row] = []
         try:
-            written = file.write(batch)
+            written = file.write(batch, new)
         except Rejected as error:
             file.close()
             del self._open[day]
             self._set_aside(file.path, error)
             raise Retryable(f"{file.path.name} is damaged; its ticks go to the late file from now on") from error
+        if self._legacy is not None:
+            point("stored_not_in_legacy")
+            self._legacy.append(day, new)
         if day not in self._late and (batch.has_rows or day not in self._idle_since):
             self._idle_since[day] = time.monotonic()
         return written

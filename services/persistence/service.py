@@ -13,6 +13,7 @@ from libs.common.store import Layout
 from libs.common.telemetry import gauge, logger, total
 from libs.common.telemetry.metrics import Reading
 from services.persistence.days import Days
+from services.persistence.legacy import LegacyJson
 from services.persistence.settings import PersistenceSettings
 from services.persistence.writer import Writer
 
@@ -27,7 +28,10 @@ async def main(settings: PersistenceSettings) -> int:
     bus = RedisBus(settings.redis_url.get_secret_value())
     layout = Layout(settings.data_dir, settings.persistence_partition, settings.partitions)
     health = Health()
-    days = Days(layout, settings.rotate_grace_s)
+    legacy = LegacyJson(layout) if settings.storage_backend != "sqlite" else None
+    if settings.storage_backend == "json":
+        logger().warning("day files are written too: legacy JSON cannot say what is stored already (docs/decisions/0013)")
+    days = Days(layout, settings.rotate_grace_s, legacy=legacy)
     writer = Writer(
         bus, days,
         partition=settings.persistence_partition, partitions=settings.partitions,

@@ -6,7 +6,7 @@ settings.py. A name nobody knows stops the service that reads it: a misspelt ret
 
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     journal_fsync_ms: int = Field(200, ge=1, description="a power loss may take the journal's last this many ms")
     journal_keep_days: float = Field(7, ge=0, description="how long durable journal segments are kept, compressed")
     rotate_grace_s: float = Field(300, ge=0, description="a day closes this long after midnight UTC and after its last tick")
+    storage_backend: Literal["sqlite", "json", "dual"] = Field(
+        "sqlite", description="json and dual: persistence writes legacy JSON too, for the time of a migration"
+    )
     http_host: str = Field("127.0.0.1", description="the address every service's HTTP port listens on")
 
     @model_validator(mode="after")

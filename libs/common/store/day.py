@@ -139,17 +139,23 @@ class DayFile:
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, parameters)
 
-    def write(self, batch: Batch) -> Written:
-        """Commit the batch; durable when it returns. Retryable: the disk refused, and nothing of the batch is stored."""
+    def write(self, batch: Batch, new: list[Row] | None = None) -> Written:
+        """Commit the batch; durable when it returns. Retryable: the disk refused, and nothing of the batch is stored.
+
+        `new` takes the ticks that were not stored before.
+        """
+        inserted: list[Row] = []
         with _retryable(self.path):
             self._execute("BEGIN IMMEDIATE")
             try:
-                written = self._insert(batch)
+                written = self._insert(batch, inserted)
                 point("inserted_not_committed")
                 self._execute("COMMIT")
             except BaseException:
                 self._forget()
                 raise
+        if new is not None:
+            new += inserted
         return written
 
     def _forget(self) -> None:
@@ -160,14 +166,16 @@ class DayFile:
         self._symbols = dict(self._execute("SELECT symbol, symbol_id FROM symbols"))
         self._providers = dict(self._execute("SELECT provider, provider_id FROM providers"))
 
-    def _insert(self, batch: Batch) -> Written:
+    def _insert(self, batch: Batch, new: list[Row]) -> Written:
         quarantined = list(batch.quarantined)
         account: dict[tuple[str, str], list[int]] = {}
         duplicates = 0
         stored = self._insert_ticks(batch.ticks, account)
         if stored is None:
-            stored, duplicates = self._insert_each(batch.ticks, account, quarantined)
-        stored += self._insert_each(batch.redelivered, account, quarantined, redelivered=True)[0]
+            stored, duplicates = self._insert_each(batch.ticks, account, quarantined, new)
+        else:
+            new += batch.ticks
+        stored += self._insert_each(batch.redelivered, account, quarantined, new, redelivered=True)[0]
         trades = self._insert_uncounted(_TRADES, map(astuple, batch.trades), quarantined)
         books = self._insert_uncounted(_BOOKS, map(_book_row, batch.books), quarantined)
         for gap in batch.gaps:
@@ -212,6 +220,7 @@ class DayFile:
         ticks: Iterable[Row],
         account: dict[tuple[str, str], list[int]],
         quarantined: list[Quarantined],
+        new: list[Row],
         *,
         redelivered: bool = False,
     ) -> tuple[int, int]:
@@ -220,11 +229,12 @@ class DayFile:
         for tick in ticks:
             line = _line(account, tick[1], tick[0])
             line[0] = max(line[0], tick[3] + 1)
-            new = self._insert_one(_TICKS, tick, quarantined)
-            if new:
+            is_new = self._insert_one(_TICKS, tick, quarantined)
+            if is_new:
                 line[1] += 1
                 stored += 1
-            elif new is False and not redelivered:
+                new.append(tick)
+            elif is_new is False and not redelivered:
                 line[2] += 1
                 duplicates += 1
         return stored, duplicates
@@ -295,6 +305,17 @@ def _book_row(book: Book) -> tuple[Any, ...]:
 def is_closed(path: Path) -> bool:
     """Whether the day was closed: ticks that come now go to its late file."""
     return bool(_look_up(path, "SELECT 1 FROM meta WHERE key = 'closed_at'"))
+
+
+def quotes_by_time(path: Path) -> Iterator[tuple[str, int, int | None, int | None]]:
+    """(symbol, ts, bid, ask) of a file that is not being written to; for its writer, as `_look_up`."""
+    with _retryable(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version:
+            yield from connection.execute(
+                "SELECT symbol, ts, bid, ask FROM ticks JOIN symbols USING (symbol_id) ORDER BY ts, seq, symbol, provider_id"
+            )
 
 
 def durable_positions(paths: Iterable[Path]) -> dict[str, int]:

@@ -46,6 +46,11 @@ class Layout:
         """Ticks of an import for a day that is sealed, until they are amended in; whole where it exists, and nobody's."""
         return self.late(day).with_name(self.late(day).name.replace(".late.", ".import."))
 
+    def legacy_json(self, day: int) -> Path:
+        """The day's ticks for tools that read what was there before this store; no tier."""
+        name = day_name(day)
+        return self.data_dir / "json" / name[:4] / name[5:7] / f"ticks_{name}{self._infix}.json"
+
     def archive(self, day: int) -> Path:
         """The compressed day file, until it is in cold storage only."""
         name = day_name(day)
