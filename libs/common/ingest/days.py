@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ from libs.common.ingest.staging import Staging
 from libs.common.store import Batch, DayFile, Layout
 from libs.common.store.columnar import Query, SealedReader
 from libs.common.store.day import Row
+from libs.common.store.history import HistoryReader
 from libs.common.store.tiers import ColdStorage, TierDay, amend_day, extras, finish, require_space, seal_day, tier_days
 from libs.common.store.tiers.disk import disk_may_refuse, move, move_to_free, remove
 from libs.common.telemetry.chaos import point
@@ -70,7 +72,9 @@ def bring_in(staging: Staging, target: Target) -> Iterator[DayOutcome]:
     known = defaultdict(list)
     for one in tier_days(target.data_dir):
         known[one.day].append(one)
-    with SealedReader(target.data_dir, threads=1) as reader:
+    # sealed is all that is read while Python's sqlite3 has the day files open; a dry run opens none, and reads days as they are
+    make = SealedReader if not target.dry_run else partial(HistoryReader, cold=target.cold)
+    with make(target.data_dir) as reader:
         for day, keys in groupby(sorted(staging.days), itemgetter(0)):
             symbols = [symbol for _, symbol in keys]
             outcomes = [DayOutcome(day_name(day), symbol, staging.days[day, symbol]) for symbol in symbols]
@@ -100,7 +104,7 @@ class _Day:
     parts: list[TierDay]  # of each partition, of a former number of them too
     staging: Staging
     target: Target
-    reader: SealedReader
+    reader: SealedReader | HistoryReader
 
     def bring_in(self, outcomes: list[DayOutcome]) -> None:
         self._require_closed()

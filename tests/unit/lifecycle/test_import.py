@@ -8,6 +8,7 @@ import pytest
 
 from libs.common.bus import partition_of
 from libs.common.domain.moment import NS_PER_DAY, day_name
+from libs.common.domain.price import format_price
 from libs.common.ingest.staging import whole_instants
 from libs.common.store import DayFile, Layout
 from libs.common.store.partitions import settle as settle_partitions
@@ -242,6 +243,18 @@ def test_a_dry_run_says_what_would_be_new_and_writes_nothing(run, data, file) ->
     assert code == 0
     assert "300 would be new" in out
     assert not tier_days(data)
+
+
+def test_a_dry_run_knows_what_days_have_that_are_closed_and_not_sealed_yet(run, data, tmp_path) -> None:
+    day = closed_day(data)
+    before = day.db.read_bytes()
+    rows = [tick(seq, EUR) for seq in range(2)]
+    lines = [f"{row[2]},{format_price(row[5])},{format_price(row[6])},1000000,\n" for row in rows]
+    (tmp_path / "known.csv").write_text("time,bid,ask,bid_size,ask_size\n" + "".join(lines) + f"{DAY * NS_PER_DAY},1,2,,\n")
+    code, out, _ = run("import", str(tmp_path / "known.csv"), "--symbol", EUR, "--provider", "LP1", "--dry-run")
+    assert code == 0
+    assert "1 would be new, 2 there already" in out
+    assert (day.db.read_bytes(), state_of(data, DAY)) == (before, "closed")
 
 
 def test_standard_input_is_read(run, data, file, monkeypatch) -> None:
