@@ -248,7 +248,7 @@ def test_a_dry_run_says_what_would_be_new_and_writes_nothing(run, data, file) ->
 def test_a_dry_run_knows_what_days_have_that_are_closed_and_not_sealed_yet(run, data, tmp_path) -> None:
     day = closed_day(data)
     before = day.db.read_bytes()
-    rows = [tick(seq, EUR) for seq in range(2)]
+    rows = [tick(seq, EUR, bid=1_085_120_000 + seq) for seq in range(2)]
     lines = [f"{row[2]},{format_price(row[5])},{format_price(row[6])},1000000,\n" for row in rows]
     (tmp_path / "known.csv").write_text("time,bid,ask,bid_size,ask_size\n" + "".join(lines) + f"{DAY * NS_PER_DAY},1,2,,\n")
     code, out, _ = run("import", str(tmp_path / "known.csv"), "--symbol", EUR, "--provider", "LP1", "--dry-run")
