@@ -77,6 +77,10 @@ class Keeper:
             return None
         return f"{disk.free_bytes} bytes are free, {disk.reserve_bytes} stay in reserve: nothing is sealed or compressed"
 
+    def tell(self, event: Event) -> None:
+        """To be announced."""
+        self._events.append(event)
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep days until stopping; a step that is begun is ended."""
         watcher = asyncio.create_task(self._note_stop(stopping))

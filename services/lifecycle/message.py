@@ -12,7 +12,7 @@ from libs.common.domain.moment import day_name, parse_day
 from libs.common.store.tiers import Done, SeriesChange, Step
 from services.lifecycle.schedule import STEPS, Failed, Order
 
-What = Literal["sealed", "amended", "compressed", "archived", "retained", "failed", "done"]
+What = Literal["sealed", "amended", "compressed", "archived", "retained", "backed_up", "failed", "done"]
 PAST: dict[Step, What] = {
     "seal": "sealed",
     "amend": "amended",

@@ -56,7 +56,6 @@ def _backup(options: argparse.Namespace, settings: LifecycleSettings) -> int:
     made = back_up(settings.data_dir, storage, KIND_OPTIONS[options.kind], dry_run=options.dry_run)
     for file, problem in made.problems.items():
         say({"file": file, "problem": problem}, f"{file}: {problem}", as_json=options.json)
-    deleted = [] if options.dry_run else forget(settings.data_dir, storage)
     backup = made.backup
     result = {
         "backup": str(backup.name),
@@ -67,7 +66,6 @@ def _backup(options: argparse.Namespace, settings: LifecycleSettings) -> int:
         "bytes": sum(found.bytes for found in backup.files.values()),
         "sent": made.sent,
         "sent_bytes": made.sent_bytes,
-        "deleted": len(deleted),
         "problems": len(made.problems),
         "dry_run": options.dry_run,
     }
@@ -75,7 +73,9 @@ def _backup(options: argparse.Namespace, settings: LifecycleSettings) -> int:
     text = (
         f"{backup.name}: {len(backup.files)} files, {result['bytes']} bytes; {made.sent} objects, {made.sent_bytes} bytes {verb}"
     )
-    say(result, f"{text}, {len(deleted)} old ones deleted, {len(made.problems)} problems", as_json=options.json)
+    say(result, f"{text}, {len(made.problems)} problems", as_json=options.json)
+    for name in forget(settings.data_dir, storage) if not options.dry_run else ():
+        say({"deleted": name}, f"{name} deleted: it is too old, or nothing names it any more", as_json=options.json)
     return 1 if made.problems else 0
 
 
