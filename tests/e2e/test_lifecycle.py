@@ -2,33 +2,49 @@
 
 import asyncio
 import contextlib
-import multiprocessing
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from random import Random
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from libs.common.bus import Entry, RedisBus, encode_payload
 from libs.common.domain.errors import Retryable
-from libs.common.domain.moment import day_name
+from libs.common.domain.moment import NS_PER_DAY, day_name
 from libs.common.store import Batch
-from libs.common.store.columnar import read_manifest
-from libs.common.store.tiers import ColdStorage, TierDay, plain_day, state_of, tier_days, verify_all
-from libs.common.telemetry import chaos
+from libs.common.store.columnar import Damaged, Query, SealedReader, read_manifest
+from libs.common.store.tiers import (
+    ColdStorage,
+    Step,
+    TierDay,
+    archive_day,
+    compress_day,
+    plain_day,
+    state_of,
+    tier_days,
+    verify_all,
+)
 from libs.common.testing.stack import Stack
-from services.lifecycle import cli
 from services.lifecycle.schedule import STEPS, Failed, Order, Schedule
 from services.lifecycle.settings import LifecycleSettings
 from tests.chaos.disk import Disk, NoDisk
 from tests.chaos.pipeline import wait_until
-from tests.unit.lifecycle.days import DAY, EUR, closed_day, late_ticks, rows_of, tick, ticks_of
+from tests.e2e.lifecycle_processes import View, run, run_watching
+from tests.unit.lifecycle.days import DAY, EUR, NOW, XAU, batch, closed_day, flip, late_ticks, rows_of, tick, ticks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "libs" / "common" / "store"
@@ -40,46 +56,22 @@ POINTS = sorted(
         for name in re.findall(r'point\("(\w+)"\)', path.read_text())
     }
 )
-PASSES_MAX = 2  # a point that is passed for each of many files is killed at the first ones
 
 
 def command(step: str, age: int) -> list[str]:
     return [step, "--as-of", day_name(DAY + age)]
 
 
-# a day with late ticks down to cold storage; then more late ticks for it, and the deletion of a symbol; then of the day
 DOWN = [command("seal", 1), command("compress", 8), command("archive", 40)]
-AGAIN = [command("seal", 40), command("compress", 40), command("archive", 40), command("retain", 200)]
+THIN = [*DOWN, command("retain", 200)]
 OUT = [command("retain", 3_000)]
-
-forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload(["services.lifecycle.cli"])
-
-
-def obey(environment: dict[str, str], commands: list[list[str]], point: str, passes: int) -> None:
-    """In a process of its own: the commands, one after the other, killed at the given pass of a point."""
-    os.environ.update(environment)
-    chaos._NAME, chaos._passes_left = point, passes
-    sys.exit(max(cli.main(one) for one in commands))
-
-
-def count(environment: dict[str, str], commands: list[list[str]], passes: "multiprocessing.Queue[Counter[str]]") -> None:
-    """How often the commands pass each point."""
-    found: Counter[str] = Counter()
-    point = chaos.point
-    for module in list(sys.modules.values()):
-        if getattr(module, "point", None) is point:
-            module.point = lambda name: found.update([name])
-    os.environ.update(environment)
-    code = max(cli.main(one) for one in commands)
-    passes.put(found)
-    sys.exit(code)
 
 
 class Store:
     """A data folder, its cold storage, and `tickvault` on them."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         self.cold = ColdStorage((folder / "cold").as_uri())
@@ -94,96 +86,176 @@ class Store:
         }
         self.day = TierDay(DAY, "", self.data)
 
-    def run(self, commands: list[list[str]], point: str = "", passes: int = 0) -> int:
-        process = forkserver.Process(target=obey, args=(self.environment, commands, point, passes))
-        process.start()
-        process.join()
-        return process.exitcode or 0
-
-    def run_counting(self, commands: list[list[str]]) -> "Counter[str]":
-        queue: multiprocessing.Queue[Counter[str]] = forkserver.Queue()
-        process = forkserver.Process(target=count, args=(self.environment, commands, queue))
-        process.start()
-        found = queue.get(timeout=120)
-        process.join()
-        assert process.exitcode == 0
-        return found
+    def schedule(self, **settings: Any) -> Schedule:
+        """In this process."""
+        return Schedule(
+            LifecycleSettings(
+                data_dir=self.data,
+                cold_url=self.cold.url,
+                lifecycle_disk_reserve_bytes=0,
+                lifecycle_retention_file=self.folder / "retention.toml",
+                **settings,
+            )
+        )
 
     def prepare(self) -> None:
         closed_day(self.data)
         closed_day(self.data, DAY + 5_000, rows=Batch(ticks=[]))  # the newest file is the one persistence goes on from
         late_ticks(self.day)
 
+    def prepare_anew(self) -> None:
+        """Persistence has begun another day file, 7 of its 10 ticks are known; and there is an import."""
+        closed_day(self.data, rows=batch(3, first=2_000)).db.replace(self.day.imported)
+        closed_day(self.data, rows=batch(5, first=47), closed_at=NOW)
+
     def prepare_again(self) -> None:
-        late_ticks(self.day, Batch(ticks=[tick(5_000), tick(1_001, bid=1_085_121_001)]))
+        """One tick, and one whose key is that of another."""
+        late_ticks(self.day, Batch(ticks=[tick(5_000), tick(1_001, bid=7)]))
 
     def rows(self) -> dict[str, list[tuple]]:
         return rows_of(plain_day(self.day, self.cold))
 
 
+WAY: list[tuple[Callable[[Store], None], list[list[str]]]] = [
+    (Store.prepare, DOWN),
+    (Store.prepare_anew, DOWN),
+    (Store.prepare_again, THIN),
+    (lambda _: None, OUT),
+]
+
+
 @dataclass
 class Part:
-    """Of the way: the store before it, and what it must hold after it, sealed ticks and the rows of the day file."""
+    """Of the way of a day: the store before it, what readers see on the way, and the rows of the day file at its end."""
 
     before: Store
     commands: list[list[str]]
-    passes: Counter[str]
-    ticks: int
+    views: list[View]
+    ticks: list[tuple]
     rows: dict[str, list[tuple]]
+
+    @property
+    def generations(self) -> list[int]:
+        """Ticks that readers see, one number for each time that it changes."""
+        return [count for count, _ in groupby([*(len(ticks) for _, ticks in self.views), len(self.ticks)])]
+
+    def kills(self, point: str) -> list[tuple[int, list[tuple]]]:
+        """The first and the last pass, and what readers see there."""
+        passes = list(enumerate((ticks for name, ticks in self.views if name == point), 1))
+        return passes[:1] + passes[1:][-1:]
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
-    store = Store(tmp_path_factory.mktemp("stages"))
-    store.prepare()
-    found = {}
-    for name, commands in (("down", DOWN), ("again", AGAIN), ("out", OUT)):
-        if name == "again":
-            store.prepare_again()
-        before = tmp_path_factory.mktemp(name)
-        shutil.copytree(store.data, before / "data")
-        shutil.copytree(before.parent / store.data.parent.name / "cold", before / "cold", dirs_exist_ok=True)
-        passes = store.run_counting(commands)
-        rows = store.rows() if name != "out" else {}
-        found[name] = Part(Store(before), commands, passes, len(ticks_of(store.data)), rows)
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
+    store = Store(tmp_path_factory.mktemp("way"))
+    found = []
+    for prepare, commands in WAY:
+        prepare(store)
+        before = tmp_path_factory.mktemp("before")
+        shutil.copytree(store.folder, before, dirs_exist_ok=True)
+        views = run_watching(store.environment, commands)
+        rows = store.rows() if commands != OUT else {}
+        found.append(Part(Store(before), commands, views, ticks_of(store.data), rows))
     return found
 
 
-def test_unkilled_every_row_gets_where_it_belongs(parts: dict[str, Part]) -> None:
-    down, again, out = parts.values()
-    assert down.ticks == len(down.rows["ticks"]) == 110
-    assert again.ticks == len(again.rows["ticks"]) == 56, "of EUR/USD, 55 and the one that came for the archived day"
-    assert {row[0] for row in again.rows["ticks"]} == {EUR}
-    assert out.ticks == 0
+def test_unkilled_every_row_gets_where_it_belongs_and_readers_see_whole_generations(parts: list[Part]) -> None:
+    down, anew, again, out = parts
+    assert down.generations == [0, 100, 110]
+    assert anew.generations == [110, 116, 120], "3 of each symbol imported, 2 in the day file begun anew"
+    assert again.generations == [120, 121, 61], "one for the archived day; and without the symbol that is deleted"
+    assert out.generations == [61, 0]
+    assert all(sorted(set(part.rows["ticks"])) == part.rows["ticks"] for part in parts[:3])
+    assert [len(part.rows["ticks"]) for part in parts[:3]] == [110, 120, 61]
+    assert [row[4] for row in anew.rows["account"]] == [3, 3], "duplicates"
+    assert [row[4] for row in again.rows["quarantine"] if "conflict" in row[4]]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_of_any_step_the_same_again_leads_to_the_same_end(
-    parts: dict[str, Part], tmp_path: Path, point: str
+    parts: list[Part], tmp_path: Path, point: str
 ) -> None:
-    assert any(part.passes[point] for part in parts.values()), "no step passes this point"
-    for name, part in parts.items():
-        for passes in range(1, min(part.passes[point], PASSES_MAX) + 1):
-            folder = tmp_path / f"{name}{passes}"
-            shutil.copytree(part.before.data.parent, folder)
-            store = Store(folder)
-            assert store.run(part.commands, point, passes) == -9
-            assert len(ticks_of(store.data)) in {0, 100, 110, 111, 55, 56}, "readers see a whole generation, or no day"
-            assert store.run(part.commands) == 0
-            assert len(ticks_of(store.data)) == part.ticks
-            assert verify_all(store.data, store.cold).problems == []
-            left = [path for path in folder.rglob("*") if path.is_file() and DAY_NAME in path.name]
-            if name == "out":
-                assert left == []
-            else:
-                assert store.rows() == part.rows
-                assert state_of(store.data, DAY) == "archived"
-                named = {file.name for file in read_manifest(store.day.manifest).files.values()}
-                assert {path.name for path in store.day.parquet()} == named
-                assert not [path for path in left if path.suffix in {".db", ".taken", ".partial"}]
+    kills = [(part, *kill) for part in parts for kill in part.kills(point)]
+    assert kills, "no step passes this point"
+    stores = [Store(shutil.copytree(part.before.folder, tmp_path / str(at))) for at, (part, _, _) in enumerate(kills)]
+    runs = [(store.environment, part.commands) for store, (part, _, _) in zip(stores, kills, strict=True)]
+    codes = run((*one, point, passes) for one, (_, passes, _) in zip(runs, kills, strict=True))
+    assert codes == [-9] * len(kills)
+    for store, (_, _, view) in zip(stores, kills, strict=True):
+        assert ticks_of(store.data) == view
+    assert run((*one, "", 0) for one in runs) == [0] * len(kills)
+    for store, (part, _, _) in zip(stores, kills, strict=True):
+        assert ticks_of(store.data) == part.ticks
+        assert verify_all(store.data, store.cold).problems == []
+        left = [path for path in store.folder.rglob("*") if path.is_file() and DAY_NAME in path.name]
+        if part.commands == OUT:
+            assert left == []
+        else:
+            assert store.rows() == part.rows
+            assert state_of(store.data, DAY) == "archived"
+            named = {file.name for file in read_manifest(store.day.manifest).files.values()}
+            assert {path.name for path in store.day.parquet()} == named
+            assert not [path for path in left if path.suffix in {".db", ".taken", ".partial"}]
 
 
 DAY_NAME = day_name(DAY)
+HARMS: dict[str, Callable[[Path], object]] = {
+    "flipped bit": flip,
+    "cut tail": lambda path: os.truncate(path, path.stat().st_size * 2 // 3),
+}
+
+
+def tickvault(store: Store, *arguments: str) -> tuple[int, list[dict]]:
+    """In a process of its own: exit code, and what it says."""
+    command = [sys.executable, "-m", "services.lifecycle.cli", *arguments, "--json"]
+    done = subprocess.run(command, env=os.environ | store.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damage_in_each_kind_of_file_is_named_its_day_is_set_aside_and_the_others_are_served(tmp_path: Path, harm: str) -> None:
+    store = Store(tmp_path)
+    kinds = ("ticks", "bars", "trades", "books", "gaps", "quarantine", "account")
+    days = [closed_day(store.data, DAY + number) for number in range(2 * len(kinds) + 7)]
+    list(store.schedule().run(Order(("seal",), DAY + 100)))
+    sealed, late, *compressed = days[:-1]
+    for day in compressed:
+        compress_day(day)
+    for day in compressed[-len(kinds) - 1 :]:
+        archive_day(day, store.cold)
+    late_ticks(late)
+    seen = {day: ticks_of(store.data, day.day) for day in days}
+    assert {len(ticks) for ticks in seen.values()} == {100}
+    cold = [store.folder / "cold" / name for name in store.cold.names(compressed[-1])]
+    assert len(cold) == len(kinds) + 2
+    harmed = [sealed.db, late.late, compressed[0].zst, compressed[1].manifest, compressed[2].receipt]
+    harmed += [day.sealed.parquet(kind, 1) for day, kind in zip(compressed[3:], kinds, strict=False)]
+    for path in (*harmed, *cold):
+        path.chmod(0o644)
+        if path == late.late and harm == "flipped bit":
+            flip(path, 0)  # of a price it would not be noticed: there is no sum of an open file
+        else:
+            HARMS[harm](path)
+
+    code, said = tickvault(store, "verify")
+    assert code == 1
+    assert sorted(line["file"] for line in said if "file" in line) == sorted(map(str, (*harmed, *cold)))
+
+    for day in days:
+        if day == compressed[1]:
+            with pytest.raises(Damaged, match="manifest"):
+                ticks_of(store.data, day.day)
+        else:
+            with contextlib.suppress(Damaged) if day == compressed[3] else contextlib.nullcontext():
+                assert ticks_of(store.data, day.day) == seen[day], "right, or not at all"
+
+    named = {one: path for one in days for path in harmed if one.name in path.name}
+    failed = [one for one in store.schedule().run(Order(STEPS[:-1], DAY + 100, asked=True)) if isinstance(one, Failed)]
+    assert {one.day for one in failed} == set(named)
+    assert all(one.damaged for one in failed)
+    states = Counter(day.state() for day in days if day not in named)
+    assert states == {"archived": len(days) - len(named) - 1, "sealed": 1}, "the newest file is where persistence goes on from"
+    assert all(path.exists() for path in harmed)
 
 
 @pytest.fixture
@@ -198,37 +270,43 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     found.unmount()
 
 
-@pytest.mark.parametrize(("before", "step"), [((), "seal"), (("seal",), "compress"), (("seal",), "retain")])
+def fill(disk: Disk, room: int) -> None:
+    disk.fill()
+    filler = disk.folder / "filler"
+    os.truncate(filler, filler.stat().st_size - room)
+
+
+@pytest.mark.parametrize(("before", "step"), [("", "seal"), ("seal", "compress"), ("seal", "retain")])
 def test_on_a_full_disk_a_step_fails_readers_see_what_they_saw_and_it_goes_on_when_there_is_room(
-    disk: Disk, tmp_path: Path, before: tuple, step: str
+    disk: Disk, before: str, step: Step
 ) -> None:
-    data = disk.folder / "data"
-    data.mkdir()
-    rules = tmp_path / "retention.toml"
-    rules.write_text(f'[symbols]\n"{EUR}" = 2557\n')
-    settings = LifecycleSettings(data_dir=data, lifecycle_disk_reserve_bytes=0, lifecycle_retention_file=rules)
-    day = closed_day(data, rows=Batch(ticks=[tick(n, symbol) for symbol in (EUR, "XAU/USD") for n in range(20_000)]))
-    closed_day(data, DAY + 5_000, rows=Batch(ticks=[]))
-    list(Schedule(settings).run(Order(before or ("compress",), DAY + 200)))
-    seen = len(ticks_of(data))
-    plain = day.db.read_bytes()
-    # the space that is asked for first is there, and somebody else takes it
-    schedule = Schedule(settings)
-    schedule._require_space = lambda *_: disk.fill()  # type: ignore[method-assign]
-    if step == "retain":
-        disk.fill()
-    (failed, *_) = [one for one in schedule.run(Order((step,), DAY + 200)) if isinstance(one, Failed)]
-    assert not failed.damaged, failed.error
-    assert "No space left" in failed.error or "full" in failed.error
-    assert day.db.read_bytes() == plain
-    assert len(ticks_of(data)) == seen
-    assert verify_all(data, None).problems == []
-    disk.free()
-    done = list(Schedule(settings).run(Order((step,), DAY + 200)))
+    store = Store(disk.folder)
+    random = Random(1)
+    ticks = [tick(seq, symbol, bid=random.randrange(10**9)) for symbol in (EUR, XAU) for seq in range(20_000)]
+    day = closed_day(store.data, rows=Batch(ticks=ticks))
+    closed_day(store.data, DAY + 5_000, rows=Batch(ticks=[]))
+    order = Order((step,), DAY + 200)
+    if before:
+        list(store.schedule().run(Order((before,), DAY + 200)))
+    seen, plain = ticks_of(store.data), day.db.read_bytes()
+    # the space that is asked for first is there, and somebody else takes all of it, or all but some
+    for room in (0, 30_000, 100_000):
+        schedule = store.schedule()
+        schedule._require_space = lambda *_, room=room: fill(disk, room)  # type: ignore[method-assign]
+        if step == "retain":  # it asks for none
+            fill(disk, room)
+        (failed, *_) = [one for one in schedule.run(order) if isinstance(one, Failed)]
+        assert not failed.damaged, failed.error
+        assert "No space left" in failed.error or "full" in failed.error
+        assert day.db.read_bytes() == plain
+        assert ticks_of(store.data) == seen
+        assert verify_all(store.data, store.cold).problems == []
+        disk.free()
+    done = list(store.schedule().run(order))
     assert [one for one in done if isinstance(one, Failed)] == []
     assert done
-    assert verify_all(data, None).problems == []
-    assert len(ticks_of(data)) == (20_000 if step == "retain" else 40_000)
+    assert verify_all(store.data, store.cold).problems == []
+    assert len(ticks_of(store.data)) == (20_000 if step == "retain" else 40_000)
 
 
 @pytest.fixture
@@ -259,10 +337,30 @@ def test_the_service_takes_days_all_the_way_and_ends_with_0_at_sigterm(stack: St
     wait_until(lambda: [day.state() for day in days] == states, lambda: str([day.state() for day in days]))
     late_ticks(days[0])
     with redis.Redis.from_url(stack.redis_url) as client:
+        for text in (
+            '{"command": "reindex"}',
+            "{",
+            '{"command": "retain", "id": "look", "as_of": "2030-01-01", "dry_run": true}',
+        ):
+            client.xadd("admin.commands", {"d": text})
         client.xadd("admin.commands", {"d": '{"command": "seal", "id": "now"}'})
-        wait_until(lambda: b'"command":"now"' in client.xrevrange("lifecycle.events", count=1)[0][1][b"d"], lambda: "not done")
-        told = [fields[b"d"].decode() for _, fields in client.xrange("lifecycle.events")]
-    assert len([text for text in told if '"event":"amended"' in text]) == 1
+
+        def told() -> list[dict]:
+            return [json.loads(fields[b"d"]) for _, fields in client.xrange("lifecycle.events")]
+
+        def done() -> dict[str, int]:
+            return {event["command"]: event.get("days", 0) for event in told() if event["event"] == "done"}
+
+        wait_until(lambda: "now" in done(), lambda: str(told()[-5:]))
+        wait_until(lambda: client.xpending("admin.commands", "lifecycle")["pending"] == 0, lambda: "not acknowledged")
+        assert done() == {"look": 0, "now": 1}, "kept for 2557 days: nothing would be deleted"
+        (refused,) = [event for event in told() if event["step"] == "command"]
+        assert "is not a command" in refused["error"]
+        (amended,) = [event for event in told() if event["event"] == "amended"]
+        assert amended["day"] == DAY_NAME
+        assert [(one["symbol"], one["before"], one["after"]) for one in amended["changed"]] == [(EUR, 50, 55), (XAU, 50, 55)]
+        said = [(event["event"], event["day"]) for event in told() if event.get("day", DAY_NAME) != DAY_NAME]
+        assert len(said) == len(set(said)) == 7, "everything is said once"
     wait_until(lambda: days[0].state() == "archived", lambda: str(days[0].state()))
     process = stack.processes["lifecycle"]
     wait_until(lambda: process.metrics().get('lifecycle_days{state="archived"}') == 3.0, lambda: str(process.metrics()))
@@ -285,24 +383,26 @@ def test_a_damaged_day_is_named_and_the_others_go_on(stack: Stack) -> None:
     assert state_of(stack.data_dir, DAY + 1) == "sealed"
 
 
-def test_two_at_once_take_turns_and_one_goes_on_when_the_other_is_killed(stack: Stack) -> None:
+def test_two_at_once_take_turns_and_one_goes_on_when_the_other_is_killed_or_stopped(stack: Stack) -> None:
     for day in range(DAY, DAY + 12):
         closed_day(stack.data_dir, day)
-    spawn(stack, "first", TICKVAULT_RETAIN_DAYS="2557")
-    spawn(stack, "second", TICKVAULT_RETAIN_DAYS="2557")
     days = tier_days(stack.data_dir)
 
-    def archived() -> int:
-        return sum(day.state() == "archived" for day in days)
+    def wait_archived(count: int) -> None:
+        wait_until(lambda: sum(day.state() == "archived" for day in days) >= count, lambda: str([day.state() for day in days]))
 
-    wait_until(lambda: archived() > 0, lambda: str(archived()))
+    for name in ("first", "second", "third"):
+        spawn(stack, name, TICKVAULT_RETAIN_DAYS="2557")
+    wait_archived(1)
     stack.processes["first"].kill()
-    wait_until(lambda: archived() == 11, lambda: str(archived()))
-    stack.wait_ready("second")
-    assert stack.processes["second"].stop() == 0
+    assert stack.processes["second"].stop() == 0, "in the middle of its work, or waiting for its turn"
+    wait_archived(11)
+    stack.wait_ready("third")
+    assert stack.processes["third"].stop() == 0
     cold = ColdStorage((stack.folder / "cold").as_uri())
     assert verify_all(stack.data_dir, cold).problems == []
     assert len(cold.names(days[0])) == len(cold.names(days[10]))
+    assert all(len(ticks_of(stack.data_dir, day.day)) == 100 for day in days)
 
 
 def test_the_command_line_waits_while_the_service_is_at_work(tmp_path: Path) -> None:
@@ -324,39 +424,37 @@ def test_the_command_line_waits_while_the_service_is_at_work(tmp_path: Path) -> 
     assert f"{DAY_NAME} sealed" in out
 
 
-def read_while(data: Path, work: Callable[[], object]) -> set[int]:
-    """How many ticks readers saw while the work was done."""
-    import threading
-
-    seen: set[int] = set()
+def test_readers_see_one_generation_or_the_other_while_a_day_is_sealed_amended_and_moved_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.environment["TICKVAULT_LIFECYCLE_LINGER_S"] = "3600"
+    store.prepare()
+    sealed = [tick(seq, bid=None if seq == 3 else 1_085_120_000 + seq) for seq in range(50)]
+    amended = [*sealed, *(tick(seq, bid=1_085_120_000 + seq) for seq in range(1_000, 1_005))]
+    generations = [[], sealed, amended, [*amended, tick(5_000)]]
+    seen: list[int] = []
     done = threading.Event()
+    query = Query((EUR,), DAY * NS_PER_DAY, (DAY + 1) * NS_PER_DAY)
 
     def read() -> None:
-        while not done.is_set():
-            with contextlib.suppress(Retryable):  # swapped while it was read: asked again
-                seen.add(len(ticks_of(data, symbols=(EUR,))))
+        with SealedReader(store.data) as reader:
+            while not done.is_set():
+                with contextlib.suppress(Retryable):  # swapped while it was read: asked again
+                    table = pa.Table.from_batches(reader.read(query), query.schema)
+                    columns = [pc.cast(column, "int64") if pa.types.is_timestamp(column.type) else column for column in table]
+                    seen.append(generations.index(list(zip(*(column.to_pylist() for column in columns), strict=True))))
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        work()
-    finally:
-        done.set()
-        reader.join()
-    return seen
-
-
-def test_readers_see_one_generation_or_the_other_while_a_day_is_amended_and_moved_on(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.prepare()
-    settings = LifecycleSettings(
-        data_dir=store.data, cold_url=store.cold.url, lifecycle_disk_reserve_bytes=0, lifecycle_linger_s=3_600, retain_days=2_557
-    )
-    schedule = Schedule(settings)
-    list(schedule.run(Order(("seal",), DAY + 1)))
-    store.prepare_again()
-    seen = read_while(store.data, lambda: list(schedule.run(Order(STEPS, DAY + 40, asked=True))))
-    assert seen <= {50, 55, 56}
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            assert run([(store.environment, DOWN, "", 0)]) == [0]
+            store.prepare_again()
+            assert run([(store.environment, THIN, "", 0)]) == [0]
+            wait_until(lambda: seen[-1:] == [3] or reading.done(), lambda: str(seen))
+        finally:
+            done.set()
+        reading.result()
+    assert seen == sorted(seen), "never back to what was before"
+    assert set(seen) >= {0, 2, 3}
     assert state_of(store.data, DAY) == "archived"
 
 

@@ -183,7 +183,7 @@ def _delete_earlier(day: TierDay, receipt: Receipt, cold: ColdStorage | None, *,
     newest = receipt.generation
     if cold is None or all(generation_of(name) < newest for name in receipt.cold):
         return None
-    earlier = [name for name in cold.names(day) if generation_of(name) < newest]
+    earlier = sorted(name for name in {*receipt.cold, *cold.names(day)} if generation_of(name) < newest)
     if not earlier:
         return None
     if not dry_run:
