@@ -117,6 +117,14 @@ class Staging:
         count = sum(found for (_, name), found in self.days.items() if name == symbol)
         return first, last[: max(0, count - rows)][::-1]
 
+    def is_in_milliseconds(self) -> bool:
+        """Whether no time is finer."""
+        return not self._connection.execute("SELECT 1 FROM rows WHERE ts % 1000000 LIMIT 1").fetchall()
+
+    def has_sizes(self) -> bool:
+        sql = "SELECT 1 FROM rows WHERE bid_size IS NOT NULL OR ask_size IS NOT NULL LIMIT 1"
+        return bool(self._connection.execute(sql).fetchall())
+
     def chunks(self, symbol: str, day: int) -> Iterator[list[StagedRow]]:
         """The rows of a symbol's day by (ts, file, number), in parts that end between two instants."""
         rows = iter(self._connection.execute(_ROWS, (symbol, day * NS_PER_DAY, (day + 1) * NS_PER_DAY)))

@@ -49,7 +49,7 @@ class Layout:
     def legacy_json(self, day: int) -> Path:
         """The day's ticks for tools that read what was there before this store; no tier."""
         name = day_name(day)
-        return self.data_dir / "json" / name[:4] / name[5:7] / f"ticks_{name}{self._infix}.json"
+        return legacy_json_dir(self.data_dir) / name[:4] / name[5:7] / f"ticks_{name}{self._infix}.json"
 
     def archive(self, day: int) -> Path:
         """The compressed day file, until it is in cold storage only."""
@@ -128,6 +128,11 @@ def journal_dir(data_dir: Path) -> Path:
     return data_dir / "journal"
 
 
+def legacy_json_dir(data_dir: Path) -> Path:
+    """The folder of what persistence writes for old tools."""
+    return data_dir / "json"
+
+
 def staging_path(data_dir: Path, process: int) -> Path:
     """Rows of files that a process is importing."""
     return data_dir / "imports" / f"staged-{process}.db"
@@ -137,3 +142,14 @@ def rejected_path(data_dir: Path, source: Path) -> Path:
     """Lines of an imported file that cannot be ticks; for the same path the same name."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:80]
     return data_dir / "imports" / f"{name}-{zlib.crc32(source.as_posix().encode()):08x}.rejected.ndjson"
+
+
+def migrated_path(data_dir: Path, source: Path, sha256: str) -> Path:
+    """The archive of a file that was migrated; other content has another name."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:80]
+    return data_dir / "migrated" / f"{name}-{sha256[:16]}.zst"
+
+
+def migration_journal(data_dir: Path) -> Path:
+    """A line for each file that was migrated."""
+    return data_dir / "migrated" / "journal.ndjson"

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.settings import SettingsError, load
 from libs.common.telemetry import configure_logs
-from services.lifecycle.cli import backup, export, imports, look, steps
+from services.lifecycle.cli import backup, export, imports, look, migrate, steps
 from services.lifecycle.cli.output import refuse
 from services.lifecycle.cli.parser import Run, shared_options
 from services.lifecycle.settings import LifecycleSettings
 
-MODULES = (steps, look, imports, export, backup)
+MODULES = (steps, look, imports, export, migrate, backup)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

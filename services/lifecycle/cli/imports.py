@@ -29,6 +29,7 @@ PREVIEW_ROWS = 5
 PREVIEW_SYMBOLS = 3
 PREVIEW_DAYS = 31
 PREVIEW_REASONS = 10
+_PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,32}")  # as sessions, whose names are those of captured ticks' providers
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -67,7 +68,7 @@ def _import(options: argparse.Namespace, settings: LifecycleSettings) -> int:
         preview(files, staging, as_json=options.json)
         if not staging.days:
             return refuse("there are no ticks in it")
-        if not options.dry_run and (answer := _confirmed(files, options)) is not None:
+        if not options.dry_run and (answer := confirmed(files, options)) is not None:
             return answer
         target = target_of(options.provider, settings, dry_run=options.dry_run)
         failed = bring_in_all(staging, target, as_json=options.json)
@@ -93,9 +94,9 @@ def _reading(options: argparse.Namespace) -> Options:
 
 
 def target_of(provider: str, settings: LifecycleSettings, *, dry_run: bool = False) -> Target:
-    """Rejected: the provider has no name."""
-    if not provider.strip():
-        raise Rejected("--provider: say whose ticks these are")
+    """Rejected: that is no name of a provider."""
+    if not _PROVIDER.fullmatch(provider):
+        raise Rejected(f"--provider {provider!r}: write letters, digits, _ and -, 32 at most")
     return Target(
         data_dir=settings.data_dir,
         provider=provider,
@@ -166,7 +167,7 @@ def _line(shown: dict[str, Any]) -> str:
     return "  " + "  ".join("-" if value is None else f"{value}" for value in shown.values())
 
 
-def _confirmed(files: Sequence[ImportFile], options: argparse.Namespace) -> int | None:
+def confirmed(files: Sequence[ImportFile], options: argparse.Namespace) -> int | None:
     """None: go on."""
     unsure = [file.source.name for file in files if not file.detection.certain]
     if options.yes and not unsure:
@@ -180,8 +181,8 @@ def _confirmed(files: Sequence[ImportFile], options: argparse.Namespace) -> int 
     return None if sys.stdin.readline().strip().lower() in ("y", "yes") else refuse("nothing was imported")
 
 
-def bring_in_all(staging: Staging, target: Target, *, as_json: bool) -> int:
-    """Say what becomes of every day; the number of days that were not imported."""
+def bring_in_all(staging: Staging, target: Target, *, as_json: bool) -> list[DayOutcome]:
+    """Say what becomes of every day; those that were not imported."""
     outcomes: list[DayOutcome] = []
     started = time.monotonic()
     with (
@@ -200,7 +201,7 @@ def bring_in_all(staging: Staging, target: Target, *, as_json: bool) -> int:
     would = "would be new" if target.dry_run else "new"
     text = f"{rows:,} ticks: {added:,} {would}, {rows - added - missing:,} there already"
     say(total, text + (f", {missing:,} NOT imported" if missing else "") + f"; {seconds:.1f} s", as_json=as_json)
-    return len(failed)
+    return failed
 
 
 def report_days(outcomes: Iterable[DayOutcome], *, dry_run: bool, as_json: bool) -> None:

@@ -21,11 +21,11 @@ _HEADER_BYTES_MAX = 18
 _STEP_BYTES = 2**14  # of a frame at once: a damaged one may ask for a thousand times as much
 
 
-def pack(source: Path, target: Path) -> tuple[Sum, Sum]:
+def pack(source: Path, target: Path, level: int = LEVEL) -> tuple[Sum, Sum]:
     """Write `target`, durable and read back; the sums of the plain and of the packed bytes. Damaged: it does not read back."""
     plain = hashlib.sha256()
     size = source.stat().st_size
-    parameters = {"level": LEVEL, "write_checksum": True, "write_content_size": True}
+    parameters = {"level": level, "write_checksum": True, "write_content_size": True}
     packer = zstandard.ZstdCompressor(**parameters).compressobj(size=size)  # type: ignore[arg-type]
     with source.open("rb") as file, target.open("wb") as out:
         while data := file.read(_READ_BYTES):
