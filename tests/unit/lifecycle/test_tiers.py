@@ -347,6 +347,18 @@ def test_a_damaged_day_file_is_not_sealed_and_not_compressed(data: Path) -> None
     assert not sealed.zst.exists()
 
 
+def test_a_day_file_stays_where_the_compressed_one_beside_it_is_damaged(data: Path) -> None:
+    day = closed_day(data)
+    seal_day(day, NOW)
+    shutil.copy(day.db, data / "before.db")
+    compress_day(day)
+    shutil.move(data / "before.db", day.db)  # as killed before it was deleted
+    flip(day.zst)
+    with pytest.raises(Damaged, match=r"db\.zst"):
+        compress_day(day)
+    assert day.db.exists()
+
+
 def test_a_frame_whose_bit_flipped_or_whose_tail_is_cut_is_damaged(data: Path) -> None:
     day = compressed(closed_day(data))
     whole = day.zst.read_bytes()
