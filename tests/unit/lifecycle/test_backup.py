@@ -169,9 +169,9 @@ def test_a_watermark_never_says_more_than_the_copies_hold(
     write(second, batch(10, day=DAY + 1))
     copy = snapshots._copy
 
-    def copy_then_write(path: Path, target: Path, durable: dict[str, int]) -> None:
-        copy(path, target, durable)
-        if path == first:
+    def copy_then_write(path: Path, target: Path) -> None:
+        copy(path, target)
+        if path == second:
             some_ticks(tier_day(data, DAY), 7_000)
             some_ticks(tier_day(data, DAY + 1), 8_000)
 

@@ -9,8 +9,8 @@
     manifests/TIME.KIND.json       {"sha256":"<64 hex>",<the rest>: the files by path and sum; written once, after its objects
 
 An open day or late file is copied by SQLite's online backup, in one read transaction, while its writer goes on. The copies are
-not of one instant, so the watermark in each is set down to what was durable before the first; the journals, copied last, hold the
-rest.
+not of one instant, so their watermarks are set down to what was durable when the first was made; the journals, copied last, hold
+the rest.
 A closed file never changes in place: a hard link keeps it while it is sent, whatever lifecycle does meanwhile.
 What is in cold storage only is referenced by its receipt; the Parquet of such a day, which has every row of it, is in the backup.
 """

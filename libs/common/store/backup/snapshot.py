@@ -79,12 +79,18 @@ def only_one(data_dir: Path) -> Iterator[None]:
 
 def _take(data_dir: Path, folder: Path) -> Snapshot:
     days = tier_days(data_dir)
-    live = [(day, path) for day in days for path in _live(day)]
+    live = [(day, path) for day in reversed(days) for path in _live(day)]
     taken = Snapshot(folder, watermark=_durable(days))
+    begun: set[str] = set()  # partitions of which a file is copied
     for day, path in live:
         name = _name(data_dir, path)
         try:
-            _copy(path, _target(taken, name), taken.watermark.get(day.infix, {}))
+            _copy(path, _target(taken, name))
+            if day.infix in begun:
+                _set_down(_target(taken, name), taken.watermark[day.infix])
+            else:  # what its watermark covers is in this copy, or in the files that are copied after it
+                _raise_to(taken.watermark.setdefault(day.infix, {}), _target(taken, name))
+            begun.add(day.infix)
         except Rejected as error:
             taken.problems[name] = str(error)
             continue
@@ -106,11 +112,11 @@ def _take(data_dir: Path, folder: Path) -> Snapshot:
 
 
 def _live(day: TierDay) -> list[Path]:
-    """Files of the day that their writer may have open."""
+    """Files of the day that their writer may have open, the busiest first."""
     found = [day.late] if day.late.exists() else []
     with contextlib.suppress(Rejected):  # a damaged one is kept as it is
         if day.state() == "open":
-            found.append(day.db)
+            found.insert(0, day.db)
     return found
 
 
@@ -121,10 +127,14 @@ def _durable(days: list[TierDay]) -> Watermark:
         for path in (day.db, day.late, day.taken):
             if path.exists():
                 with contextlib.suppress(Rejected):
-                    positions = durable.setdefault(day.infix, {})
-                    for session, position in _positions(path):
-                        positions[session] = max(position, positions.get(session, 0))
+                    _raise_to(durable.setdefault(day.infix, {}), path)
     return durable
+
+
+def _raise_to(positions: dict[str, int], path: Path) -> None:
+    """To what the file says."""
+    for session, position in _positions(path):
+        positions[session] = max(position, positions.get(session, 0))
 
 
 def _positions(path: Path) -> list[tuple[str, int]]:
@@ -133,12 +143,17 @@ def _positions(path: Path) -> list[tuple[str, int]]:
         return connection.execute("SELECT session, position FROM watermark").fetchall() if version else []
 
 
-def _copy(path: Path, target: Path, durable: dict[str, int]) -> None:
-    """One read transaction, however much is written meanwhile; and no watermark beyond what all copies hold."""
+def _copy(path: Path, target: Path) -> None:
+    """In one read transaction, however much is written meanwhile."""
     with opened(path) as source, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
         source.backup(copy)
         copy.execute("PRAGMA synchronous = OFF")  # it is read back before it counts
         copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _set_down(path: Path, durable: dict[str, int]) -> None:
+    """The watermark of a copy, to what was durable before the first: what came between may be missing in that."""
+    with opened(path, "rw") as copy:
         if copy.execute("PRAGMA user_version").fetchone()[0]:
             copy.execute("DELETE FROM watermark WHERE session NOT IN (SELECT key FROM json_each(?))", (json.dumps(durable),))
             copy.executemany("UPDATE watermark SET position = min(position, ?2) WHERE session = ?1", list(durable.items()))
