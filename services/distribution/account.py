@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.common.domain.moment import day_name
-from libs.common.store.reader import FileSummary
+from libs.common.store.history import FileSummary
 
 DAYS_MAX = 7  # shown one by one
 

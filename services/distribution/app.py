@@ -21,6 +21,7 @@ _PROBLEMS = {
     "400": "A parameter is unknown or cannot be understood",
     "404": "Unknown symbol",
     "406": "No format that Accept names can be had",
+    "410": "The day that the cursor stands in was amended since",
     "500": "A fault of the service",
     "503": "A part this answer needs is busy: Retry-After says when to come again",
 }
@@ -62,7 +63,7 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)
             for status, description in _PROBLEMS.items():
-                if (status != "404" or "{" in path) and (status != "406" or operation["operationId"] == "get_ticks"):
+                if (status != "404" or "{" in path) and (status not in ("406", "410") or operation["operationId"] == "get_ticks"):
                     operation["responses"][status] = {"description": description, "content": content}
     return document
 

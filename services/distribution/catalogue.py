@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libs.common.domain.moment import NS_PER_DAY, day_name
-from libs.common.store.reader import FileSummary, distinct_gaps, overlaps
+from libs.common.store.history import FileSummary, distinct_gaps, overlaps
+from libs.common.store.tiers.day import STATES
 from services.distribution.formats import TsFormat, ts_json
 
 
@@ -50,7 +51,9 @@ def days_of(
             by_day[file.day].append(file)
     found: list[tuple[str, int, dict[str, Any]]] = []
     for day, of_day in by_day.items():
-        is_open = any(not file.closed and not file.late for file in of_day)
+        state = min((file.state for file in of_day), key=STATES.index)
+        generations = [file.generation for file in of_day if file.generation]
+        generation = 1 + sum(found - 1 for found in generations) if generations else 0
         day_gaps = sum(overlaps(gap, day * NS_PER_DAY, (day + 1) * NS_PER_DAY) for gap in gaps)
         for name, held in _holdings(of_day).items():
             if held.first is None or held.last is None or symbol not in (None, name):
@@ -62,8 +65,8 @@ def days_of(
                 "first": ts_json(held.first, ts_format),
                 "last": ts_json(held.last, ts_format),
                 "gaps": day_gaps,
-                "state": "open" if is_open else "closed",
-                "generation": 0,
+                "state": state,
+                "generation": generation,
             }
             found.append((name, day, line))
     return [line for _, _, line in sorted(found, key=lambda item: item[:2])]

@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from libs.common.domain.moment import day_name, day_of
 from libs.common.domain.problem import Problem
-from libs.common.store.reader import Position
+from libs.common.store.history import Position
 from services.distribution.problem import bad_parameter
 
 CURSOR_VERSION = 1
@@ -27,7 +28,7 @@ Ns = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     version: int
-    generation: int  # of the day it stands in: 0 until days are sealed
+    generation: int  # of the day it stands in; 0: not sealed then
     ts: Ns
     provider: str
     seq: Ns
@@ -69,11 +70,23 @@ def read_cursor(text: str, digest: bytes) -> Cursor:
     if cursor.digest != digest:
         raise bad_parameter(
             "cursor",
-            "it belongs to a question with other parameters: repeat symbol, start, end, provider, order and exclude "
+            "it belongs to a question with other parameters: repeat symbol, start, end, provider, order, exclude and known_at "
             "as they were on the first page, or leave the cursor out",
             code="cursor-mismatch",
         )
     return cursor
+
+
+def amended(cursor: Cursor) -> Problem:
+    day = day_name(day_of(cursor.ts))
+    return Problem(
+        410,
+        "day-amended",
+        "The day was amended",
+        f"Ticks of {day} came or were corrected since the cursor was given, so the pages before it may lack some: start again "
+        f"without cursor, or at {day} with start={day}{' and order=desc' if cursor.order == 'desc' else ''}.",
+        date=day,
+    )
 
 
 def _unreadable() -> Problem:

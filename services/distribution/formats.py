@@ -1,27 +1,37 @@
-"""Ticks as JSON, CSV and NDJSON: exact decimals, one f-string a row.
+"""Ticks as JSON, CSV and NDJSON: exact decimals, one f-string a row. Arrow and Parquet are written in stream.py.
 
 Prices and sizes repeat within a page, and so do the minutes of its times: each distinct one is made into text once.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+from typing_extensions import TypeIs
 
-from libs.common.domain.moment import NS_PER_MS, NS_PER_S, NS_PER_US, format_moment
+from libs.common.domain.moment import NS_PER_MS, NS_PER_S, NS_PER_US, day_name, format_moment
 from libs.common.domain.price import format_price
 from libs.common.domain.problem import Problem
 from libs.common.domain.record import Gap
-from libs.common.store.reader import TickRow
+from libs.common.store.columnar.arrays import int64s, is_valid, one_chunk
 
-Format = Literal["json", "csv", "ndjson"]
+TickRow = tuple[int, str, int, int | None, int | None, float | None, float | None, int]
+"""ts, provider, seq, bid, ask, bid_size, ask_size, flags"""
+
+Text = Literal["json", "csv", "ndjson"]
+Columnar = Literal["arrow", "parquet"]
+Format = Literal[Text, Columnar]
 TsFormat = Literal["iso", "ms", "ns"]
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8; header=present",
     "ndjson": "application/x-ndjson",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "parquet": "application/vnd.apache.parquet",
 }
 COLUMNS = ("ts", "provider", "seq", "bid", "ask", "bid_size", "ask_size", "flags")
 _SIZE_EXACT = 2.0**53
@@ -58,9 +68,34 @@ def negotiate(accept: str, wanted: Format | None) -> Format:
         406,
         "not-acceptable",
         "Not acceptable",
-        f"None of {accept[:200]!r} can be had: ask for one of `available`, or write format=json, csv or ndjson.",
+        f"None of {accept[:200]!r} can be had: ask for one of `available`, or write format=json, csv, ndjson, arrow or parquet.",
         available=[media_type.partition(";")[0] for media_type in MEDIA_TYPES.values()],
     )
+
+
+def left_out_warnings(days: Iterable[int]) -> list[str]:
+    return [f"{day_name(day)} is left out in full or in part: one of its files is damaged or gone" for day in sorted(days)]
+
+
+def rows_of(ticks: pa.Table, columns: Sequence[str] = COLUMNS) -> list[Any]:
+    """A tuple a tick; times in ns, prices in 1e-9."""
+    return list(zip(*(_values(one_chunk(ticks, name)) for name in columns), strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        names = column.dictionary.to_pylist()
+        return [names[code] for code in int64s(column.indices).tolist()]
+    words = int64s(column)
+    values: list[Any] = (words.view(np.float64) if column.type == pa.float64() else words).tolist()
+    if column.null_count:
+        for row in np.flatnonzero(~is_valid(column)).tolist():
+            values[row] = None
+    return values
+
+
+def is_columnar(format_: Format) -> TypeIs[Columnar]:
+    return format_ in ("arrow", "parquet")
 
 
 def ts_text(ts: int, ts_format: TsFormat) -> str:
@@ -121,7 +156,7 @@ def tick_lines(rows: Iterable[TickRow], ts_format: TsFormat) -> list[str]:
     ]
 
 
-def page_body(rows: list[TickRow], format_: Format, ts_format: TsFormat, envelope: dict[str, Any]) -> bytes:
+def page_body(rows: list[TickRow], format_: Text, ts_format: TsFormat, envelope: dict[str, Any]) -> bytes:
     """A whole page; only JSON has room for the envelope."""
     if format_ == "csv":
         return "\n".join([",".join(COLUMNS), *tick_lines(rows, ts_format), ""]).encode()

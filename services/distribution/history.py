@@ -3,29 +3,45 @@
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from libs.common.domain.moment import day_of
-from libs.common.store import StoreReader
-from libs.common.store.reader import LeftOut, Selection, TickRow
+from libs.common.store.history import COLUMNS, HistoryReader, Page
+from libs.common.store.history import Query as Ticks
 from services.distribution import schema
 from services.distribution.catalogue import days_of, symbols_of
-from services.distribution.cursor import CURSOR_VERSION, Cursor, digest_of, read_cursor, write_cursor
-from services.distribution.formats import MEDIA_TYPES, gap_json, negotiate, page_body, ts_json
+from services.distribution.cursor import CURSOR_VERSION, Cursor, amended, digest_of, read_cursor, write_cursor
+from services.distribution.formats import COLUMNS as TEXT_COLUMNS
+from services.distribution.formats import (
+    MEDIA_TYPES,
+    Columnar,
+    Format,
+    TsFormat,
+    gap_json,
+    is_columnar,
+    left_out_warnings,
+    negotiate,
+    page_body,
+    rows_of,
+    ts_json,
+)
 from services.distribution.name import Names
 from services.distribution.parameter import flags, moment, only, span
 from services.distribution.problem import bad_parameter
+from services.distribution.stream import metadata, written
 
 PAGE_GAPS_MAX = 1_000  # listed with one page; a warning says when there are more
-OFF_LOOP_ROWS = 2_000  # a page larger than this is written in a thread, so that others are not kept waiting
 
 
 class History:
-    def __init__(self, reader: StoreReader, names: Names, *, now: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, reader: HistoryReader, names: Names, *, now: Callable[[], int] = time.time_ns) -> None:
         self._reader = reader
         self._names = names
         self._now = now
@@ -64,45 +80,64 @@ class History:
     ) -> Response:
         """Ticks with start <= ts < end in the order (ts, provider, seq), page by page, of all providers merged or of one.
 
-        While `next_cursor` is not null, repeat the request with it as `cursor`; csv and ndjson carry it in the `Link` header only
-        (rel="next"). Ticks that arrive meanwhile are neither doubled nor skipped.
+        While `next_cursor` is not null, repeat the request with it as `cursor`; other formats carry it in the `Link` header only
+        (rel="next"). Ticks that arrive meanwhile are neither doubled nor skipped. Where the day that a cursor stands in has been
+        amended since, it is void: 410, `day-amended`.
 
         `complete` is true when this is the last page, no part of the range is missing (no gap in it but those that were resent in
-        full, no file left out), and `end` is not in the future. csv and ndjson carry it as the header `TickVault-Complete`.
+        full, no file left out), and `end` is not in the future. Other formats carry it as the header `TickVault-Complete`.
+
+        arrow and parquet without `limit` and `cursor` are the whole range as one stream, however long it is; `complete` stands at
+        its end then, in the metadata.
         """
         began = time.perf_counter()
         format_ = negotiate(request.headers.get("accept") or "*/*", query.format)
         exclude = flags("exclude", query.exclude)
+        known_at = moment("known_at", query.known_at) if query.known_at is not None else None
         canonical = await self._names.symbol(symbol)
         now = self._now()
-        digest = digest_of((canonical, query.start, query.end, query.provider, query.order, str(exclude)))
+        asked = (canonical, query.start, query.end, query.provider, query.order, str(exclude))
+        digest = digest_of(asked if query.known_at is None else (*asked, query.known_at))
         cursor = read_cursor(query.cursor, digest) if query.cursor is not None else None
         start, end = (cursor.start, cursor.end) if cursor else span(query.start, query.end, now)
-        selection = Selection(canonical, start, end, await self._names.provider(query.provider), exclude, query.order == "desc")
-        page = await self._reader.ticks(selection, cursor.position if cursor else None, query.limit)
-        found, gaps_left_out = await self._reader.gaps(start, end)
+        provider = await self._names.provider(query.provider)
+        ticks = Ticks(
+            (canonical,),
+            start,
+            end,
+            None if provider is None else (provider,),
+            columns=COLUMNS if is_columnar(format_) else TEXT_COLUMNS,
+            prices="decimal" if format_ == "arrow" else "int64",
+            exclude=exclude,
+            known_at=known_at,
+            descending=query.order == "desc",
+        )
+        found, left_out = await asyncio.to_thread(self._reader.gaps, start, end)
         gaps = [gap for gap in found if self._names.concerns(gap.session, query.provider)]
-        left_out = page.left_out | gaps_left_out
-        warnings = sorted(map(str, left_out))
+        misses_nothing = end <= now and all(gap.resolved_by == "resend" for gap in gaps)
+        if is_columnar(format_) and query.limit is None and cursor is None:
+            return await self._stream(ticks, format_, left_out, misses_nothing=misses_nothing)
+        page = await asyncio.to_thread(self._page, ticks, query.limit or schema.LIMIT_DEFAULT, cursor, left_out)
+        read = time.perf_counter()
+        warnings = left_out_warnings(left_out)
         if len(gaps) > PAGE_GAPS_MAX:
             warnings.append(f"the first {PAGE_GAPS_MAX} of {len(gaps)} gaps are listed")
-        complete = not page.more and not left_out and end <= now and all(gap.resolved_by == "resend" for gap in gaps)
-        next_cursor = self._next(page.rows[-1], query.order, (start, end), digest) if page.more else None
+        is_complete = misses_nothing and not page.more and not left_out
+        next_cursor = _next(page, query.order, (start, end), digest) if page.more else None
         envelope = {
             "symbol": canonical,
             "start": ts_json(start, query.ts_format),
             "end": ts_json(end, query.ts_format),
-            "count": len(page.rows),
+            "count": len(page.ticks),
             "next_cursor": next_cursor,
-            "complete": complete,
+            "complete": is_complete,
             "gaps": [gap_json(gap, query.ts_format) for gap in gaps[:PAGE_GAPS_MAX]],
             **({"warnings": warnings} if warnings else {}),
         }
-        read = time.perf_counter()
-        body = await _write(page.rows, format_, query.ts_format, envelope)
+        body = await asyncio.to_thread(_body, page.ticks, format_, query.ts_format, envelope)
         headers = {
             "Vary": "Accept",
-            "TickVault-Complete": str(complete).lower(),
+            "TickVault-Complete": str(is_complete).lower(),
             "Server-Timing": f"store;dur={(read - began) * 1e3:.1f}, write;dur={(time.perf_counter() - read) * 1e3:.1f}",
             **_warned(warnings),
         }
@@ -110,35 +145,52 @@ class History:
             headers["Link"] = f'<{_next_url(request, next_cursor)}>; rel="next"'
         return Response(body, headers=headers, media_type=MEDIA_TYPES[format_])
 
+    async def _stream(self, ticks: Ticks, format_: Columnar, left_out: set[int], *, misses_nothing: bool) -> Response:
+        def at_the_end() -> dict[str, str]:
+            return metadata(left_out_warnings(left_out), complete=misses_nothing and not left_out)
+
+        chunks = written(self._reader.read(ticks, left_out=left_out), ticks.schema, format_, at_the_end)
+        first = await asyncio.to_thread(next, chunks)  # what cannot be read at all is a problem, not half an answer
+        return StreamingResponse(chain((first,), chunks), headers={"Vary": "Accept"}, media_type=MEDIA_TYPES[format_])
+
+    def _page(self, ticks: Ticks, rows: int, cursor: Cursor | None, left_out: set[int]) -> Page:
+        page = self._reader.page(ticks, rows, after=cursor.position if cursor else None, left_out=left_out)
+        # looked at after reading: what is amended from here on, the next page finds
+        if cursor and self._reader.generation(ticks.symbols[0], day_of(cursor.ts)) > max(cursor.generation, 1):
+            raise amended(cursor)
+        return page
+
     async def list_symbols(self, query: Annotated[schema.TsFormatQuery, Query()]) -> Response:
         """Every symbol that has a tick on disk, with its providers, its first and last tick and their number."""
-        overview = await self._reader.overview()
+        overview = await asyncio.to_thread(self._reader.overview)
         return _json(symbols_of(overview.files, query.ts_format), overview.left_out)
 
     async def list_available(self, query: Annotated[schema.AvailableQuery, Query()]) -> Response:
         """One line a symbol and UTC day that has ticks, for the days that [start, end) touches; absent = no bound.
 
-        `gaps` counts the gaps that touch the day, of any session. `state`: open = still being written, closed = final.
+        `gaps` counts the gaps that touch the day, of any session. Ticks are read in every state; `generation` rises when what
+        came late, or was corrected, is made part of a sealed day.
         """
         symbol = await self._names.symbol(query.symbol) if query.symbol is not None else None
         start = moment("start", query.start) if query.start is not None else -(2**63)
         end = moment("end", query.end) if query.end is not None else 2**63 - 1
         if start >= end:
             raise bad_parameter("start", "start must be before end")
-        overview = await self._reader.overview()
+        overview = await asyncio.to_thread(self._reader.overview)
         days = days_of(overview.files, symbol, day_of(start), day_of(end - 1), query.ts_format)
         return _json(days, overview.left_out)
 
-    @staticmethod
-    def _next(last: TickRow, order: schema.Order, between: tuple[int, int], digest: bytes) -> str:
-        ts, provider, seq = last[:3]
-        return write_cursor(Cursor(CURSOR_VERSION, 0, ts, provider, seq, order, *between, digest))
+
+def _next(page: Page, order: schema.Order, between: tuple[int, int], digest: bytes) -> str:
+    ts, provider, seq = (page.ticks.column(name)[-1] for name in ("ts", "provider", "seq"))
+    return write_cursor(Cursor(CURSOR_VERSION, page.generation, ts.value, provider.as_py(), seq.as_py(), order, *between, digest))
 
 
-async def _write(rows: list[TickRow], *arguments: Any) -> bytes:
-    if len(rows) <= OFF_LOOP_ROWS:
-        return page_body(rows, *arguments)
-    return await asyncio.to_thread(page_body, rows, *arguments)
+def _body(ticks: pa.Table, format_: Format, ts_format: TsFormat, envelope: dict[str, Any]) -> bytes:
+    if not is_columnar(format_):
+        return page_body(rows_of(ticks), format_, ts_format, envelope)
+    known = metadata(envelope.get("warnings", []), complete=envelope["complete"])
+    return b"".join(written(ticks.to_batches(), ticks.schema, format_, lambda: known))
 
 
 def _next_url(request: Request, cursor: str) -> str:
@@ -147,8 +199,8 @@ def _next_url(request: Request, cursor: str) -> str:
     return f"{quote(request.scope['path'])}?{urlencode([*others, ('cursor', cursor)])}"
 
 
-def _json(content: object, left_out: set[LeftOut]) -> Response:
-    return Response(msgspec.json.encode(content), headers=_warned(sorted(map(str, left_out))), media_type="application/json")
+def _json(content: object, left_out: set[int]) -> Response:
+    return Response(msgspec.json.encode(content), headers=_warned(left_out_warnings(left_out)), media_type="application/json")
 
 
 def _warned(warnings: list[str]) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """What a client calls a symbol or a provider, and what it is called here."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from libs.common.domain.problem import Problem
 from libs.common.domain.symbol import find_symbol, normalise_symbol
-from libs.common.store import StoreReader
+from libs.common.store.history import HistoryReader
 from services.distribution.latest import Latest
 from services.distribution.problem import bad_parameter, nearest
 
@@ -15,7 +16,7 @@ ALIAS_S = 10.0  # EURUSD means EUR/USD for this long before it is looked up agai
 class Names:
     """Known is what a file or the stream has a tick of. What was known once is not looked up again."""
 
-    def __init__(self, reader: StoreReader, latest: Latest, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reader: HistoryReader, latest: Latest, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
         self._latest = latest
         self._symbols: set[str] = set()
@@ -55,7 +56,7 @@ class Names:
     async def _look(self) -> None:
         self._looked = self._monotonic()
         self._aliases.clear()
-        overview = await self._reader.overview()
+        overview = await asyncio.to_thread(self._reader.overview)
         for file in overview.files:
             self._symbols.update(file.spans)
             self._providers.update(line.provider for line in file.account)

@@ -1,5 +1,6 @@
 """/api/pipeline/stats: what came in, what became of it, and how far behind the parts are."""
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -7,11 +8,11 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.domain.moment import NS_PER_DAY, parse_day
-from libs.common.store import StoreReader
-from libs.common.store.reader import FileSummary, distinct_gaps, overlaps
+from libs.common.store.history import FileSummary, HistoryReader, distinct_gaps, overlaps
 from libs.common.telemetry import logger
 from services.distribution import schema
 from services.distribution.account import account_of
+from services.distribution.formats import left_out_warnings
 from services.distribution.latest import Latest, Stream
 from services.distribution.parameter import only
 from services.distribution.problem import bad_parameter
@@ -20,7 +21,7 @@ MS_DIGITS = 3  # seconds are shown in whole ms
 
 
 class Pipeline:
-    def __init__(self, reader: StoreReader, stream: Stream, latest: Latest, *, partitions: int) -> None:
+    def __init__(self, reader: HistoryReader, stream: Stream, latest: Latest, *, partitions: int) -> None:
         self._reader = reader
         self._stream = stream
         self._latest = latest
@@ -44,15 +45,15 @@ class Pipeline:
         `lost` is what the gateway numbered and no file holds. While ticks are on their way it is more than 0 for a moment only if
         they overtook others of their symbol; `lag` says how many entries are on their way.
         """
-        overview = await self._reader.overview()
+        overview = await asyncio.to_thread(self._reader.overview)
         files, gaps = overview.files, distinct_gaps(file.gaps for file in overview.files)
         left_out = overview.left_out
         if query.date is not None:
             day = _day(query.date)
             files = [file for file in files if file.day == day]
             gaps = [gap for gap in gaps if overlaps(gap, day * NS_PER_DAY, (day + 1) * NS_PER_DAY)]
-            left_out = {found for found in left_out if found.day == day}
-        warnings = sorted(map(str, left_out))
+            left_out = left_out & {day}
+        warnings = left_out_warnings(left_out)
         try:
             lag = await self._lag()
         except Retryable as error:

@@ -6,9 +6,10 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.domain.feed import FeedKind, FeedState
+from libs.common.store.tiers.day import State
 from services.distribution.formats import Format, TsFormat
 
-LIMIT_DEFAULT = 1_000
+LIMIT_DEFAULT = 1_000  # of a page; arrow and parquet are streams, which need none
 LIMIT_MAX = 50_000  # about 7 MB of JSON
 ALERTS_DEFAULT = 100
 ALERTS_MAX = 10_000  # about as many as are kept
@@ -47,7 +48,14 @@ class TickQuery(TsFormatQuery):
         description=f"exclusive; {_MOMENT_IN}; absent = the midnight after a start that is a bare date, else now",
         examples=["2026-11-20T10:00:00Z"],
     )
-    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX, description="ticks a page")
+    known_at: str | None = Field(
+        None,
+        description=f"only what had been received by then; {_MOMENT_IN}; an import counts as received at its ts",
+        examples=["2026-11-20T10:00:00Z"],
+    )
+    limit: int | None = Field(
+        None, ge=1, le=LIMIT_MAX, description=f"ticks a page; absent = {LIMIT_DEFAULT}, of arrow and parquet the whole range"
+    )
     cursor: str | None = Field(None, description="`next_cursor` of the page before, all other parameters unchanged")
     provider: str | None = Field(None, description="absent = all, merged")
     order: Order = "asc"
@@ -127,8 +135,8 @@ class Available(BaseModel):
     first: Moment
     last: Moment
     gaps: int
-    state: Literal["open", "closed"]
-    generation: int
+    state: State = Field(description="open: being written; archived: in cold storage too, and only its Parquet here")
+    generation: int = Field(description="0: not sealed; 1, and one more with every amendment: cursors into earlier ones are void")
 
 
 class Quote(BaseModel):
@@ -147,6 +155,38 @@ class Quote(BaseModel):
 class LatestQuotes(BaseModel):
     symbol: str
     quotes: list[Quote] = Field(description="one a provider, newest ts first")
+
+
+class AsOfQuery(TsFormatQuery):
+    at: str | None = Field(
+        None, description=f"the last ticks with ts <= this; {_MOMENT_IN}; absent = now", examples=["2026-11-20T10:00:00Z"]
+    )
+    known_at: str | None = Field(
+        None,
+        description=f"of those that had been received by then: what was known, before late ticks and corrections; {_MOMENT_IN}",
+    )
+    provider: str | None = Field(None, description="absent = all")
+
+
+class QuoteAsOf(BaseModel):
+    provider: str
+    ts: Moment = Field(description="when it happened, by the source")
+    recv_ts: Moment | None = Field(description="when it reached us; null for imports")
+    age_ms: int = Field(description="of `at` since ts")
+    seq: int
+    bid: Price
+    ask: Price
+    bid_size: Size
+    ask_size: Size
+    flags: Flags
+
+
+class QuotesAsOf(BaseModel):
+    symbol: str
+    at: Moment
+    known_at: Moment | None
+    quotes: list[QuoteAsOf] = Field(description="one a provider that sent any in the 31 days before, newest ts first")
+    warnings: list[str] = Field([], description="present where a day could not be read: what was then may be missing")
 
 
 class SymbolQuote(Quote):
@@ -303,6 +343,20 @@ TICKS: dict[int | str, dict[str, Any]] = {
                 "2026-11-20T10:00:00.123Z,LP1,4711,1.08512,1.08514,1000000,2500000,0\n",
             },
             "application/x-ndjson": {"schema": {"type": "string", "description": "one Tick a line"}},
+            "application/vnd.apache.arrow.stream": {
+                "schema": {
+                    "type": "string", "format": "binary",
+                    "description": "symbol and provider as dictionaries, ts and recv_ts timestamp[ns, UTC], seq, bid and ask "
+                    "decimal128(18, 9), bid_size, ask_size, flags; metadata of the last batch: tickvault.complete and .warnings",
+                }
+            },
+            "application/vnd.apache.parquet": {
+                "schema": {
+                    "type": "string", "format": "binary",
+                    "description": "the schema of sealed days (docs/formats.md), so that both can be read together: ts in ms and "
+                    "ts_sub_ms, DECIMAL(18,9), recv_delay_us; metadata of the file: tickvault.complete and .warnings",
+                }
+            },
         },
     }
 }  # fmt: skip

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from libs.common.bus import RedisBus
 from libs.common.runtime import Health, Loop, run
 from libs.common.runtime.health import Application
-from libs.common.store import StoreReader
+from libs.common.store.history import HistoryReader
+from libs.common.store.tiers import ColdStorage
 from libs.common.telemetry import gauge, total
 from services.distribution.app import create_app
 from services.distribution.feed import Feeds
@@ -32,7 +33,7 @@ def build(
     *,
     health: Health,
     stream: Stream,
-    reader: StoreReader,
+    reader: HistoryReader,
     now: Callable[[], int] = time.time_ns,
 ) -> Distribution:
     latest = Latest(now=now)
@@ -44,7 +45,7 @@ def build(
     app = create_app(
         [
             History(reader, names, now=now).router(),
-            Quotes(latest, follower, now=now).router(),
+            Quotes(latest, follower, reader, names, now=now).router(),
             Pipeline(reader, stream, latest, partitions=settings.partitions).router(),
             Feeds(stream, now=now).router(),
         ]
@@ -62,7 +63,8 @@ def _last_ticks(latest: Latest) -> list[tuple[float, dict[str, str]]]:
 async def main(settings: DistributionSettings) -> int:
     health = Health()
     bus = RedisBus(settings.redis_url.get_secret_value())
-    reader = StoreReader(settings.data_dir)
+    cold = ColdStorage(settings.cold_url) if settings.cold_url else None
+    reader = HistoryReader(settings.data_dir, cold=cold, cache_bytes_max=settings.distribution_cold_cache_bytes_max)
     try:
         service = build(settings, health=health, stream=bus, reader=reader)
         return await run(
@@ -73,5 +75,5 @@ async def main(settings: DistributionSettings) -> int:
             app=service.app,
         )
     finally:
-        await reader.close()
+        reader.close()
         await bus.close()

@@ -1,46 +1,40 @@
 """Reading day files: beside their writer, in bounds, and without a trace."""
 
-import asyncio
 import contextlib
 import hashlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from libs.common.domain.errors import Retryable
 from libs.common.domain.moment import NS_PER_DAY, day_of, parse_moment
-from libs.common.store import Batch, DayFile, Layout, StoreReader
-from libs.common.store.reader import TICKS_ASCENDING, TICKS_DESCENDING, Selection, merge
+from libs.common.store import Batch, DayFile, Layout
+from libs.common.store.columnar import Damaged
+from libs.common.store.columnar.order import Order
+from libs.common.store.history import HistoryReader, Query
+from libs.common.store.history.dayfile import DayFileSource, _statement
+from libs.common.testing.day_writer import DayWriter
 
 MIDNIGHT = parse_moment("2026-11-20")
 DAY = day_of(MIDNIGHT)
+EVER = Query(("EUR/USD",), 0, 2**62)
 
 
 def tick(ts=MIDNIGHT, seq=0, provider="LP1", symbol="EUR/USD", flags=0):
-    return (symbol, provider, ts, seq, ts, 1_085_000_000, 1_085_010_000, None, None, flags)
+    return (symbol, provider, ts, seq, ts // 1000 * 1000, 1_085_000_000, 1_085_010_000, None, None, flags)
 
 
 def write(path, *ticks, closed=False):
     file = DayFile(path)
     file.write(Batch(ticks=list(ticks)))
-    if closed:
-        file.close_day(MIDNIGHT)
-    return file
+    (file.close_day if closed else lambda _: file.close())(MIDNIGHT)
 
 
-def reading(folder, scenario, **limits):
-    async def main():
-        reader = StoreReader(folder, **limits)
-        try:
-            return await scenario(reader)
-        finally:
-            await reader.close()
-
-    return asyncio.run(main())
-
-
-def everything(symbol="EUR/USD", **more):
-    return Selection(symbol, 0, 2**63 - 1, **more)
+def numbers(reader, query=EVER, left_out=None, **how):
+    return [seq for batch in reader.read(query, left_out=left_out, **how) for seq in batch.column("seq").to_pylist()]
 
 
 @pytest.fixture
@@ -48,171 +42,159 @@ def layout(tmp_path):
     return Layout(tmp_path)
 
 
-@pytest.mark.parametrize("statement", [TICKS_ASCENDING, TICKS_DESCENDING])
-def test_the_plan_is_a_range_of_the_primary_key_and_sorts_only_within_an_instant(layout, statement):
+@pytest.fixture
+def reader(tmp_path):
+    with HistoryReader(tmp_path, busy_timeout_s=0.05) as reader:
+        yield reader
+
+
+@pytest.mark.parametrize(
+    "query", [EVER, replace(EVER, descending=True), replace(EVER, providers=("LP1",), known_at=5, exclude=1)]
+)
+def test_the_plan_is_a_range_of_the_primary_key_and_sorts_nothing(layout, query):
     write(layout.day(DAY), tick(), closed=True)
-    parameters = dict.fromkeys(
-        ("symbol", "first", "last", "provider", "exclude", "after_ts", "after_provider", "after_seq", "limit"), 1
-    )
     with contextlib.closing(sqlite3.connect(layout.day(DAY))) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-    assert plan[0] == "SEARCH t USING PRIMARY KEY (symbol_id=? AND ts>? AND ts<?)"
-    assert not [step for step in plan if step.startswith("SCAN")]
-    assert [step for step in plan if "TEMP B-TREE" in step] == ["USE TEMP B-TREE FOR RIGHT PART OF ORDER BY"]
+        parameters = {str(number): 1 for number in range(1, 11)}
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_statement(query)}", list(parameters.values()))]
+    assert plan[0] == "SEARCH ticks USING PRIMARY KEY (symbol_id=? AND ts>? AND ts<?)"
+    assert not [step for step in plan if step.startswith("SCAN ticks") or "TEMP B-TREE" in step]
 
 
-def test_committed_ticks_are_read_while_the_writer_goes_on(layout, tmp_path):
-    file = write(layout.day(DAY), tick())
-
-    async def scenario(reader):
-        before = await reader.ticks(everything(), None, 10)
-        file.write(Batch(ticks=[tick(MIDNIGHT + 1, 1)]))
-        return len(before.rows), len((await reader.ticks(everything(), None, 10)).rows)
-
-    assert reading(tmp_path, scenario) == (1, 2)
-    file.close()
+def test_committed_ticks_are_read_while_the_writer_goes_on(layout, reader):
+    with DayWriter(layout.day(DAY)) as writer:
+        writer.write([tick()])
+        assert numbers(reader) == [0]
+        writer.write([tick(MIDNIGHT + 1, 1)])
+        assert numbers(reader) == [0, 1]
 
 
-def test_a_day_can_be_closed_between_two_pages(layout, tmp_path):
-    file = write(layout.day(DAY), tick())
-
-    async def scenario(reader):
-        await reader.ticks(everything(), None, 10)
-        await reader.overview()
-        await reader.gaps(0, MIDNIGHT)
-        assert reader.open_connections == 0
-        file.close_day(MIDNIGHT)
-        page = await reader.ticks(everything(), None, 10)
-        assert reader.open_connections == 1
-        return page.rows
-
-    assert len(reading(tmp_path, scenario)) == 1
+def test_a_day_can_be_closed_between_two_pieces_of_a_query(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr("libs.common.store.history.dayfile.PIECE_ROWS", 4)
+    monkeypatch.setattr("libs.common.store.history.reader.SHARE_ROWS_MIN", 4)
+    with HistoryReader(tmp_path) as reader, DayWriter(layout.day(DAY)) as writer:
+        writer.write([tick(MIDNIGHT + seq, seq) for seq in range(20)])
+        batches = reader.read(EVER, batch_rows=2)
+        first = next(batches).column("seq").to_pylist()
+        reader.overview()
+        assert writer.close_day(MIDNIGHT)
+        assert first + [seq for batch in batches for seq in batch.column("seq").to_pylist()] == list(range(20))
 
 
-def test_reading_leaves_files_as_they_are(layout, tmp_path):
+def test_reading_leaves_files_as_they_are(layout, reader):
     write(layout.day(DAY), tick(), closed=True)
     path = layout.day(DAY)
     before = hashlib.sha256(path.read_bytes()).digest()
-
-    async def scenario(reader):
-        await reader.ticks(everything(), None, 10)
-        await reader.overview()
-
-    reading(tmp_path, scenario)
+    assert numbers(reader) == [0]
+    reader.overview()
     assert hashlib.sha256(path.read_bytes()).digest() == before
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_writer_that_was_killed_leaves_a_file_that_can_be_read(layout, tmp_path):
-    path = layout.day(DAY)
-    file = write(path, tick())
-    copies = {found: found.read_bytes() for found in path.parent.iterdir() if not found.name.endswith("-shm")}
-    file.close()
-    for found, content in copies.items():
-        found.write_bytes(content)
-    assert {found.name for found in copies} == {path.name, f"{path.name}-wal"}
-
-    async def scenario(reader):
-        return await reader.ticks(everything(), None, 10)
-
-    assert len(reading(tmp_path, scenario).rows) == 1
+def test_no_connection_is_open_when_nobody_reads(layout, reader):
+    open_files = Path("/proc/self/fd")
+    if not open_files.exists():
+        pytest.skip("only Linux says which files a process has open")
+    write(layout.day(DAY - 1), tick(MIDNIGHT - 1), closed=True)
+    with DayWriter(layout.day(DAY)) as writer:
+        writer.write([tick()])
+        assert numbers(reader) == [0, 0]
+        reader.overview()
+        names = [str(found.resolve()) for found in open_files.iterdir()]
+    assert not [name for name in names if ".db" in name]
 
 
-def test_connections_are_bounded_and_closed_days_keep_theirs(layout, tmp_path):
+def test_a_writer_that_was_killed_leaves_a_file_that_can_be_read(layout, reader):
+    with DayWriter(layout.day(DAY)) as writer:
+        writer.write([tick()])
+        writer.kill()
+    assert layout.day(DAY).with_name(layout.day(DAY).name + "-wal").exists()
+    assert numbers(reader) == [0]
+
+
+def test_any_number_of_threads_read_at_once(layout, reader):
     for day in range(DAY - 9, DAY + 1):
-        write(layout.day(day), tick(day * NS_PER_DAY), closed=True)
-
-    async def scenario(reader):
-        pages = await asyncio.gather(*(reader.ticks(everything(), None, 100) for _ in range(8)))
-        assert {len(page.rows) for page in pages} == {10}
-        return reader.open_connections
-
-    assert reading(tmp_path, scenario, connections_max=3) == 3
+        write(layout.day(day), tick(day * NS_PER_DAY), closed=day < DAY)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: len(numbers(reader)), range(40))) == {10}
 
 
-def test_a_file_that_was_deleted_is_let_go(layout, tmp_path):
+def test_a_file_that_was_deleted_is_let_go(layout, reader):
     write(layout.day(DAY), tick(), closed=True)
-
-    async def scenario(reader):
-        await reader.ticks(everything(), None, 1)
-        await reader.overview()
-        layout.day(DAY).unlink()
-        page = await reader.ticks(everything(), None, 1)
-        return page.rows, page.left_out, reader.open_connections, (await reader.overview()).files
-
-    assert reading(tmp_path, scenario) == ([], set(), 0, [])
+    assert numbers(reader) == [0]
+    assert reader.overview().files
+    layout.day(DAY).unlink()
+    assert numbers(reader) == []
+    assert (reader.overview().files, reader.overview().left_out) == ([], set())
 
 
-def test_a_file_that_goes_while_it_is_asked_for_costs_its_day(layout, tmp_path):
+def test_a_file_that_goes_while_it_is_asked_for_is_looked_for_again(layout, reader, monkeypatch):
     write(layout.day(DAY), tick(), closed=True)
-
-    async def scenario(reader):
-        (file,) = await reader._files()
-        layout.day(DAY).unlink()
-        left_out = set()
-        assert await reader._page(file, everything(), (0, MIDNIGHT), None, 1, left_out) == []
-        return [str(found) for found in left_out]
-
-    (warning,) = reading(tmp_path, scenario)
-    assert "2026-11-20" in warning
+    files = reader._days.files(DAY, DAY)
+    monkeypatch.setattr(reader._days, "files", lambda *_: monkeypatch.undo() or files)
+    layout.day(DAY).unlink()
+    assert numbers(reader) == []
 
 
-def test_a_damaged_file_costs_its_day_until_it_is_replaced(layout, tmp_path):
+def test_a_damaged_file_costs_its_day_until_it_is_replaced(layout, reader):
     write(layout.day(DAY - 1), tick(MIDNIGHT - 1), closed=True)
     write(layout.day(DAY), *(tick(MIDNIGHT + n, n) for n in range(2_000)), closed=True)
     whole = layout.day(DAY).read_bytes()
-
-    async def scenario(reader):
-        layout.day(DAY).write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-        damaged = await reader.ticks(everything(), None, 5_000)
-        assert [found.day for found in (await reader.overview()).left_out] == [DAY]
-        assert (await reader.gaps(0, MIDNIGHT))[1]
-        layout.day(DAY).write_bytes(whole + b"")
-        layout.day(DAY).touch()
-        return damaged, await reader.ticks(everything(), None, 5_000)
-
-    damaged, repaired = reading(tmp_path, scenario)
-    assert (len(damaged.rows), {found.day for found in damaged.left_out}) == (1, {DAY})
-    assert (len(repaired.rows), repaired.left_out) == (2_001, set())
+    layout.day(DAY).write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    left_out: set[int] = set()
+    assert (numbers(reader, left_out=left_out), left_out) == ([0], {DAY})
+    assert reader.overview().left_out == reader.gaps(0, MIDNIGHT)[1] == {DAY}
+    with pytest.raises(Damaged, match="2026-11-20"):
+        numbers(reader)
+    layout.day(DAY).write_bytes(whole)
+    left_out.clear()
+    assert (len(numbers(reader, left_out=left_out)), left_out) == (2_001, set())
 
 
-def test_a_file_of_a_newer_schema_is_left_out(layout, tmp_path):
-    write(layout.day(DAY), tick()).close()
+def test_a_file_of_a_newer_schema_is_left_out(layout, reader):
+    write(layout.day(DAY), tick())
     with contextlib.closing(sqlite3.connect(layout.day(DAY))) as connection:
         connection.execute("PRAGMA user_version = 999")
-
-    async def scenario(reader):
-        return await reader.ticks(everything(), None, 1)
-
-    assert reading(tmp_path, scenario).left_out
+    with pytest.raises(Damaged, match="upgrade this service"):
+        numbers(reader)
 
 
-def test_a_file_that_is_just_being_made_is_empty_and_not_damaged(layout, tmp_path):
+def test_a_value_that_is_no_number_is_damage(layout, reader):
+    write(layout.day(DAY), tick(), closed=True)
+    with contextlib.closing(sqlite3.connect(layout.day(DAY), isolation_level=None)) as connection:
+        connection.execute("UPDATE ticks SET bid = 'dear'")
+    with pytest.raises(Damaged, match="bid"):
+        numbers(reader)
+
+
+def test_a_file_that_is_just_being_made_is_empty_and_not_damaged(layout, reader):
     layout.day(DAY).parent.mkdir(parents=True)
     layout.day(DAY).touch()
-
-    async def scenario(reader):
-        return await reader.ticks(everything(), None, 1), await reader.overview()
-
-    page, overview = reading(tmp_path, scenario)
-    assert (page.rows, page.left_out, overview.left_out) == ([], set(), set())
+    assert numbers(reader) == []
+    assert reader.overview().left_out == set()
 
 
-def test_a_locked_file_is_retryable(layout, tmp_path):
-    write(layout.day(DAY), tick(), closed=True)
-
-    async def scenario(reader):
-        with contextlib.closing(sqlite3.connect(layout.day(DAY), isolation_level=None)) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(Retryable):
-                await reader.ticks(everything(), None, 1)
-        return (await reader.ticks(everything(), None, 1)).rows
-
-    assert len(reading(tmp_path, scenario, busy_timeout_s=0.01)) == 1
+def test_a_locked_file_is_retryable(layout, reader):
+    with DayWriter(layout.day(DAY)) as writer:
+        writer.write([tick()])
+        writer.lock()
+        with pytest.raises(Retryable, match="locked"):
+            numbers(reader)
+    assert numbers(reader) == [0]
 
 
-def test_merging_keeps_the_order_and_one_of_each():
-    day, late = [(1, "B", 0), (3, "A", 1)], [(1, "A", 0), (1, "B", 0), (2, "A", 2)]
-    assert merge([day, late], 3, descending=False) == [(1, "A", 0), (1, "B", 0), (2, "A", 2)]
-    assert merge([day[::-1], late[::-1]], 2, descending=True) == [(3, "A", 1), (2, "A", 2)]
-    assert merge([[], day], 5, descending=False) == day
+def test_ticks_of_one_instant_are_in_order_however_few_are_read_at_once(layout, reader):
+    rows = [tick(MIDNIGHT + at, seq, provider) for at in range(3) for provider in ("LP3", "LP1", "LP2") for seq in range(3)]
+    write(layout.day(DAY), *rows, closed=True)
+    right = sorted((row[2], row[1], row[3]) for row in rows)
+    for piece_rows in range(1, 12):
+        for descending in (False, True):
+            query = replace(EVER, descending=descending)
+            order = Order(query)
+            tables = DayFileSource(layout.day(DAY), 1).tables(query, "EUR/USD", order, piece_rows)
+            found = [key for table in tables for key in keys(order.finished(table))]
+            assert found == (right[::-1] if descending else right)
+
+
+def keys(table):
+    columns = table["ts"].cast("int64"), table["provider"], table["seq"]
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))

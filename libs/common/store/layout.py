@@ -97,8 +97,8 @@ class Layout:
 
     @staticmethod
     def parse(name: str) -> tuple[int, int | None] | None:
-        """(day, partition) of a day file, a late file, or one that is taken; None: the name is not that of one."""
-        match = _DAY_FILE.fullmatch(name.removesuffix(".taken"))
+        """(day, partition) of a day file, a late file, one that is taken, or an import; None: the name is not that of one."""
+        match = _DAY_FILE.fullmatch(name.removesuffix(".taken").replace(".import.", ".late."))
         return (parse_day(match[1]), int(match[2]) if match[2] else None) if match else None
 
     @staticmethod

@@ -1,6 +1,5 @@
 """Day files that earlier versions left behind: opened for writing they are brought up to date, closed ones stay as they are."""
 
-import asyncio
 import contextlib
 import sqlite3
 import time
@@ -10,9 +9,9 @@ import pytest
 
 from libs.common.domain.moment import NS_PER_DAY
 from libs.common.domain.record import Book, Trade
-from libs.common.store import Batch, DayFile, Layout, StoreReader, Written
+from libs.common.store import Batch, DayFile, Layout, Written
 from libs.common.store.day import durable_positions, is_closed
-from libs.common.store.reader import Selection
+from libs.common.store.history import HistoryReader, Query
 from libs.common.store.schema import MIGRATIONS, SCHEMA_VERSION
 from services.persistence.days import Days
 
@@ -46,17 +45,9 @@ def rows(path: Path, sql: str) -> list[tuple]:
 
 def read(data_dir: Path) -> list[int]:
     """The numbers of all ticks, as a reader gets them."""
-
-    async def page() -> list[int]:
-        reader = StoreReader(data_dir)
-        try:
-            found = await reader.ticks(Selection("EUR/USD", T0, T0 + NS_PER_DAY), None, 100)
-            assert not found.left_out
-            return [row[2] for row in found.rows]
-        finally:
-            await reader.close()
-
-    return asyncio.run(page())
+    with HistoryReader(data_dir) as reader:
+        query = Query(("EUR/USD",), T0, T0 + NS_PER_DAY)
+        return [seq for batch in reader.read(query) for seq in batch.column("seq").to_pylist()]
 
 
 def test_an_open_file_of_version_1_is_brought_up_to_date_with_all_it_has(tmp_path: Path) -> None:

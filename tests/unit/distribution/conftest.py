@@ -16,7 +16,8 @@ from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.domain.moment import day_of, parse_moment
 from libs.common.domain.record import Gap
 from libs.common.runtime import Health
-from libs.common.store import Batch, DayFile, Layout, StoreReader
+from libs.common.store import Batch, DayFile, Layout
+from libs.common.store.history import HistoryReader
 from services.distribution.service import Distribution, build
 from services.distribution.settings import DistributionSettings
 
@@ -35,7 +36,7 @@ def make_tick(
     ask_size=None,
     flags=0,
 ):
-    return (symbol, provider, ts, seq, ts + 1_000_000, bid, ask, bid_size, ask_size, flags)
+    return (symbol, provider, ts, seq, ts // 1_000 * 1_000 + 1_000_000, bid, ask, bid_size, ask_size, flags)
 
 
 def delivery(number, ticks, kind="ticks"):
@@ -137,7 +138,7 @@ class Vault:
     @contextlib.asynccontextmanager
     async def serving(self, stream: FakeStream | None = None) -> AsyncIterator[httpx.AsyncClient]:
         """The client, while the follower's loop runs."""
-        reader = StoreReader(self.folder, busy_timeout_s=0.05)
+        reader = HistoryReader(self.folder, busy_timeout_s=0.05)
         stopping = asyncio.Event()
         health = Health()
         service: Distribution = build(
@@ -156,7 +157,7 @@ class Vault:
             finally:
                 stopping.set()
                 await asyncio.gather(*tasks)
-                await reader.close()
+                reader.close()
 
     def get(self, url: str, **more) -> httpx.Response:
         """One request."""

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from libs.common.domain.feed import Alert, FeedHealth
 from libs.common.domain.moment import parse_moment
 from services.distribution import schema
+from services.distribution.formats import MEDIA_TYPES
 
 MIDNIGHT = parse_moment("2026-11-20")
 
@@ -20,6 +21,7 @@ def test_operations_are_named_as_a_client_s_methods(vault):
         "list_available",
         "get_latest",
         "list_latest",
+        "get_quotes_as_of",
         "get_pipeline_stats",
         "get_feed_health",
         "list_alerts",
@@ -34,7 +36,9 @@ def test_every_operation_declares_problems_and_none_a_422(vault):
             assert "application/problem+json" in operation["responses"]["400"]["content"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert document["components"]["schemas"]["Problem"]["required"]
-    assert "text/csv" in document["paths"]["/api/history/ticks/{symbol}"]["get"]["responses"]["200"]["content"]
+    content = document["paths"]["/api/history/ticks/{symbol}"]["get"]["responses"]["200"]["content"]
+    assert {media_type.partition(";")[0] for media_type in MEDIA_TYPES.values()} == set(content)
+    assert "410" in document["paths"]["/api/history/ticks/{symbol}"]["get"]["responses"]
 
 
 def test_answers_are_what_the_description_says(vault, tick, gap, stream, until):
@@ -55,6 +59,7 @@ def test_answers_are_what_the_description_says(vault, tick, gap, stream, until):
                 "/api/history/symbols": list[schema.Symbol],
                 "/api/history/available": list[schema.Available],
                 "/api/quotes/latest/EURUSD": schema.LatestQuotes,
+                "/api/quotes/history/EURUSD": schema.QuotesAsOf,
                 "/api/quotes/latest": list[schema.SymbolQuote],
                 "/api/pipeline/stats": schema.PipelineStats,
                 "/api/pipeline/feed-health": schema.FeedHealth,

@@ -1,12 +1,11 @@
 """What a client may ask of the history, and what it is told where it asks for something else."""
 
 import asyncio
-import contextlib
-import sqlite3
 
 import pytest
 
 from libs.common.domain.moment import NS_PER_DAY, parse_moment
+from libs.common.testing.day_writer import DayWriter
 from services.distribution.cursor import CURSOR_VERSION, Cursor, digest_of, write_cursor
 
 MIDNIGHT = parse_moment("2026-11-20")
@@ -150,6 +149,8 @@ def test_marked_ticks_can_be_left_out(vault, tick):
         ("text/html, application/xhtml+xml, */*;q=0.8", "application/json"),
         ("application/json;q=0.5, application/x-ndjson", "application/x-ndjson"),
         ("text/*", "text/csv; charset=utf-8; header=present"),
+        ("application/vnd.apache.parquet, */*;q=0.1", "application/vnd.apache.parquet"),
+        ("application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream"),
     ],
 )
 def test_accept_chooses_the_format(filled, accept, expected):
@@ -166,7 +167,13 @@ def test_the_parameter_overrides_accept(filled):
 @pytest.mark.parametrize("accept", ["image/png", "application/json;q=0", "nonsense"])
 def test_a_format_that_cannot_be_had_is_a_406_that_lists_those_that_can(filled, accept):
     body = problem_of(filled.get(TICKS, headers={"accept": accept}), 406, "not-acceptable")
-    assert body["available"] == ["application/json", "text/csv", "application/x-ndjson"]
+    assert body["available"] == [
+        "application/json",
+        "text/csv",
+        "application/x-ndjson",
+        "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.parquet",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -245,9 +252,9 @@ def test_the_request_id_is_echoed_or_made(filled):
 
 
 def test_a_locked_file_is_a_503_that_says_when_to_come_again(vault, tick):
-    vault.write(tick(ts=MIDNIGHT), closed=True)
-    with contextlib.closing(sqlite3.connect(vault.day_path("2026-11-20"), isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
+    with DayWriter(vault.day_path("2026-11-20")) as writer:
+        writer.write([tick(ts=MIDNIGHT)])
+        writer.lock()
         answer = vault.get(TICKS)
     problem_of(answer, 503, "not-yet")
     assert int(answer.headers["retry-after"]) > 0

@@ -45,7 +45,7 @@ class Order:
         table = filled[0] if len(filled) == 1 else pa.concat_tables(filled).combine_chunks()
         ts = words(table, "ts")
         order: npt.NDArray[np.intp] = np.argsort(ts, kind="stable")  # a merge: timsort finds the runs
-        if ties or len(filled) > 1 or len(self.symbols) > 1:
+        if ties or self._descending or len(filled) > 1 or len(self.symbols) > 1:  # what was merged before is reversed already
             order = self._settle_ties(table, ts, order, distinct)
         order = order[::-1] if self._descending else order
         return table if len(order) == len(table) and np.all(order[1:] > order[:-1]) else taken(table, order)

@@ -15,6 +15,7 @@ hand the table on to people. ns in one column is what a backtest sorts and joins
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -114,14 +115,17 @@ def _is_word(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind) or pa.types.is_decimal(kind))
 
 
-def open_writer(kind: str, path: Path) -> pq.ParquetWriter:
-    """A Parquet file of the kind's schema; each batch written becomes one row group, and one page of every column."""
+def open_writer(kind: str, target: Path | IO[bytes], level: int | None = None) -> pq.ParquetWriter:
+    """A Parquet file of the kind's schema; each batch written becomes one row group, and one page of every column.
+
+    `level` of zstd, where the file is not to be kept.
+    """
     leaves = dict(leaf for field in STORED[kind] for leaf in _leaves(field.name, field.type))
     return pq.ParquetWriter(
-        path,
+        target,
         STORED[kind],
         compression="zstd",
-        compression_level={leaf: ZSTD_LEVEL_OF_PRICES if of == PRICE else ZSTD_LEVEL for leaf, of in leaves.items()},
+        compression_level=level or {leaf: ZSTD_LEVEL_OF_PRICES if of == PRICE else ZSTD_LEVEL for leaf, of in leaves.items()},
         use_dictionary=[leaf for leaf in leaves if leaf in _DICTIONARY],
         column_encoding={leaf: "DELTA_BINARY_PACKED" for leaf, of in leaves.items() if _is_word(of) and leaf not in _DICTIONARY},
         store_decimal_as_integer=True,

@@ -14,10 +14,12 @@ process that has a HistoryReader opens none of them with another SQLite library,
 """
 
 from libs.common.store.columnar import COLUMNS, Query
+from libs.common.store.history.cold import CACHE_BYTES_MAX
 from libs.common.store.history.reader import HistoryReader, Page, Position
 from libs.common.store.history.summary import AccountLine, FileSummary, Overview, distinct_gaps, overlaps
 
 __all__ = [
+    "CACHE_BYTES_MAX",
     "COLUMNS",
     "AccountLine",
     "FileSummary",

@@ -13,16 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_sqlite.dbapi as sqlite
+import adbc_driver_sqlite
 import msgspec
 import numpy as np
 import pyarrow as pa
-from adbc_driver_manager import Error
+from adbc_driver_manager import AdbcConnection, AdbcStatement, Error
 
 from libs.common.domain.errors import Retryable
 from libs.common.domain.record import Gap
 from libs.common.store.columnar import Damaged, Query
-from libs.common.store.columnar.arrays import int64s, one_chunk, wrapped
+from libs.common.store.columnar.arrays import int64s, one_chunk, texts, wrapped
 from libs.common.store.columnar.catalog import Moved
 from libs.common.store.columnar.order import Order, words
 from libs.common.store.columnar.schema import TIME, to_decimal
@@ -31,9 +31,10 @@ from libs.common.store.schema import SCHEMA_VERSION
 
 PIECE_ROWS = 65_536
 NEWEST_ROWS = 64  # most providers have sent one of a symbol's last so many ticks
+SUMMARY_ROWS = 16_384
 GAPS_MAX = 10_000  # read of one file: a session that flaps all day must not fill the memory
 _LOCKED = re.compile("is locked|locking protocol")
-_BATCH_ROWS = "adbc.sqlite.query.batch_rows"
+_BATCH_ROWS = adbc_driver_sqlite.StatementOptions.BATCH_ROWS.value
 _TYPES = {"bid_size": pa.float64(), "ask_size": pa.float64(), "flags": pa.int32()}
 _FROM = "FROM ticks WHERE symbol_id = (SELECT symbol_id FROM symbols WHERE symbol = ?1) AND ts BETWEEN ?2 AND ?3"
 _PAST = "AND (ts <> ?4 OR (provider_id, seq) {past} (?5, ?6))"
@@ -122,7 +123,9 @@ class DayFileSource:
     ) -> pa.Table:
         """In the order of the primary key, or reversed; `provider_id` beside the code."""
         providers = msgspec.json.encode(query.providers or ()).decode()
-        parameters = (symbol, *between, *past, providers, query.known_at or 0, query.exclude, rows_max)
+        parameters: tuple[str | int, ...] = (
+            symbol, *between, *past, providers, query.known_at or 0, query.exclude, rows_max
+        )  # fmt: skip
         with self._opened() as connection:
             found = connection.table(_statement(query), parameters, rows_max)
             if not len(found):
@@ -156,8 +159,8 @@ class DayFileSource:
     def _opened(self) -> Iterator["_Connection"]:
         try:
             uri = f"{self.path.resolve().as_uri()}?mode=ro"
-            with sqlite.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
-                opened = _Connection(cursor, self._busy_timeout_s)
+            with adbc_driver_sqlite.connect(uri) as database, AdbcConnection(database) as connection:
+                opened = _Connection(connection, self._busy_timeout_s)
                 if opened.version > SCHEMA_VERSION:
                     newer = f"schema version {opened.version} is newer than {SCHEMA_VERSION}: upgrade this service"
                     raise Damaged(self.path, newer)
@@ -173,8 +176,8 @@ class DayFileSource:
 class _Connection:
     """Every statement is a transaction of its own, and over when it returns."""
 
-    def __init__(self, cursor: sqlite.Cursor, busy_timeout_s: float) -> None:
-        self._cursor = cursor
+    def __init__(self, connection: AdbcConnection, busy_timeout_s: float) -> None:
+        self._connection = connection
         self.version = 1
         self.rows(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1e3)}")
         ((self.version,),) = self.rows("PRAGMA user_version")
@@ -183,19 +186,28 @@ class _Connection:
     def closed(self) -> bool:
         return bool(self.rows("SELECT 1 FROM meta WHERE key = 'closed_at'"))
 
-    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        if not self.version:  # made a moment ago: the writer has not put the schema in yet
-            return []
-        self._cursor.execute(sql, parameters or None)
-        return self._cursor.fetchall()
+    def rows(self, sql: str, parameters: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
+        found = self.table(sql, parameters)
+        return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
-    def table(self, sql: str, parameters: Sequence[object], rows_max: int) -> pa.Table:
-        """One batch: its types are those of all rows, not of the first thousand."""
-        if not self.version:
+    def table(self, sql: str, parameters: Sequence[str | int] = (), rows_max: int = SUMMARY_ROWS) -> pa.Table:
+        """Of up to `rows_max` rows the types are those of all, not of the first thousand."""
+        if not self.version:  # made a moment ago: the writer has not put the schema in yet
             return pa.table({})
-        self._cursor.adbc_statement.set_options(**{_BATCH_ROWS: str(rows_max)})
-        self._cursor.execute(sql, parameters)
-        return self._cursor.fetch_arrow_table()
+        with AdbcStatement(self._connection) as statement:
+            statement.set_options(**{_BATCH_ROWS: str(rows_max)})
+            statement.set_sql_query(sql)
+            if parameters:
+                statement.prepare()
+                schema, array = _bound(parameters).__arrow_c_array__()
+                statement.bind(array, schema)
+            stream, _ = statement.execute_query()
+            return pa.RecordBatchReader._import_from_c(stream.address).read_all()  # noqa: SLF001 - as adbc's own dbapi does
+
+
+def _bound(parameters: Sequence[str | int]) -> pa.RecordBatch:
+    columns = [texts([one]) if isinstance(one, str) else wrapped(np.array([one], np.int64), pa.int64()) for one in parameters]
+    return pa.RecordBatch.from_arrays(columns, [str(number) for number in range(len(columns))])
 
 
 def _statement(query: Query) -> str:

@@ -37,6 +37,7 @@ from libs.common.store.tiers.cold import ColdStorage
 BUSY_TIMEOUT_S = 2.0  # a day being closed is locked for about as long as its last checkpoint takes
 MOVES_MAX = 10  # in a row, without a tick between them
 SHARE_ROWS_MIN = 4_096  # of one symbol in one file, read at once
+TIES_ROWS = 16  # read beyond what is asked for: of the last instant of a piece there may be more
 FEW_ROWS = 32_768  # who asks for no more than this is not made to wait for more
 
 Position = tuple[int, str, int]
@@ -201,7 +202,8 @@ class HistoryReader:
             if day in files:
                 sources = sources if next(self._catalog.days(day, day), None) else []
                 parts = [(file, symbol) for file in files[day] for symbol in order.symbols]
-                piece_rows = rows if few and rows is not None else max(SHARE_ROWS_MIN, dayfile.PIECE_ROWS // len(parts))
+                share = max(SHARE_ROWS_MIN, dayfile.PIECE_ROWS // len(parts))
+                piece_rows = rows + TIES_ROWS if few and rows is not None else share
                 sources += [self._of_file(file, symbol, span, order, piece_rows, left_out) for file, symbol in parts]
             yield from merged(sources, order, descending=query.descending)
 
