@@ -11,7 +11,6 @@ from libs.common.store.history import CACHE_BYTES_MAX
 class DistributionSettings(Settings):
     service: ClassVar[str] = "distribution"
 
-    cold_url: str = Field("", description="cold storage, as lifecycle fills it: for days whose Parquet is not here any more")
     distribution_http_port: Port = Field(8080, description="REST for clients; also /livez, /readyz, /metrics")
     distribution_cold_cache_bytes_max: int = Field(
         CACHE_BYTES_MAX, ge=0, description="files brought back from cold storage are kept up to this size, in data/cache"

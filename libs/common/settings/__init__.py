@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     storage_backend: Literal["sqlite", "json", "dual"] = Field(
         "sqlite", description="json and dual: persistence writes legacy JSON too, for the time of a migration"
     )
+    amend_quiet_s: float = Field(900, ge=0, description="late ticks are made part of their day after none has come for this long")
+    compress_after_days: int = Field(7, ge=1, description="a sealed day is compressed at this age")
+    archive_after_days: int = Field(31, ge=1, description="a compressed day goes to cold storage at this age")
+    retain_days: int = Field(184, ge=1, le=2_557, description="a day older than this is deleted from every tier")
+    cold_url: str = Field("", description="cold storage: file:///folder or s3://bucket/prefix; empty: nothing is archived")
+    backup_url: str = Field("", description="backups: file:///folder or s3://bucket/prefix; empty: none are made")
     http_host: str = Field("127.0.0.1", description="the address every service's HTTP port listens on")
 
     @model_validator(mode="after")

@@ -1,10 +1,15 @@
 """Settings: from the environment, and nothing unknown."""
 
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 
-from libs.common.settings import SettingsError, load
+from libs.common.settings import Settings, SettingsError, load
 from services.gateway.settings import GatewaySettings
 from services.persistence.settings import PersistenceSettings
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -18,6 +23,14 @@ def test_the_name_of_another_service_is_no_mistake(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TICKVAULT_PERSISTENCE_HTTP_PORT", "9000")
     assert load(GatewaySettings).gateway_http_port == 8082
     assert load(PersistenceSettings).persistence_http_port == 9000
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("services/*/settings.py")), ids=lambda path: path.parent.name)
+def test_a_name_without_a_service_in_it_is_known_to_all_of_them(path: Path) -> None:
+    service = path.parent.name
+    kinds = vars(import_module(f"services.{service}.settings")).values()
+    (own,) = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings) and kind.service]
+    assert [name for name in own.model_fields if name not in Settings.model_fields and not name.startswith(service)] == []
 
 
 @pytest.mark.parametrize("name", ["TICKVAULT_REDIS_URI", "TICKVAULT_GATEWAY_HTTPPORT", "TICKVAULT_"])

@@ -42,11 +42,11 @@ def retain(day: TierDay, retention: Retention, age: int, cold: ColdStorage | Non
 
 def test_a_day_is_kept_up_to_its_age_and_then_goes_from_every_tier(data: Path, cold: ColdStorage) -> None:
     day = archived(data, cold)
-    assert retain(day, Retention(), 184, cold) is None
-    listed = retain(day, Retention(), 185, cold, dry_run=True)
+    assert retain(day, Retention(days=184), 184, cold) is None
+    listed = retain(day, Retention(days=184), 185, cold, dry_run=True)
     assert listed is not None
     assert len(ticks_of(data)) == 100
-    done = retain(day, Retention(), 185, cold)
+    done = retain(day, Retention(days=184), 185, cold)
     assert done is not None
     assert done.deleted == listed.deleted
     assert done.ticks == 100
@@ -59,7 +59,7 @@ def test_a_day_is_kept_up_to_its_age_and_then_goes_from_every_tier(data: Path, c
 def test_a_symbol_that_is_kept_longer_stays_alone_as_a_new_generation(data: Path, cold: ColdStorage) -> None:
     day = archived(data, cold)
     eur = ticks_of(data, symbols=(EUR,))
-    retention = Retention(symbols={EUR: 2_557})
+    retention = Retention(days=184, symbols={EUR: 2_557})
     listed = retain(day, retention, 185, cold, dry_run=True)
     assert listed is not None
     assert [(change.symbol, change.before, change.after) for change in listed.changed] == [(XAU, 50, 0)]
@@ -86,7 +86,7 @@ def test_a_symbol_that_is_kept_longer_stays_alone_as_a_new_generation(data: Path
 
 def test_a_symbol_that_is_kept_for_less_goes_first(data: Path) -> None:
     day = archived(data, None)
-    done = retain(day, Retention(symbols={XAU: 30}), 31, None)
+    done = retain(day, Retention(days=184, symbols={XAU: 30}), 31, None)
     assert done is not None
     assert {row[0] for row in ticks_of(data)} == {EUR}
 
@@ -123,7 +123,7 @@ def test_what_only_trades_or_quarantine_name_is_kept_by_its_own_rules(data: Path
 def test_a_day_that_is_not_sealed_is_not_deleted(data: Path) -> None:
     day = closed_day(data)
     with pytest.raises(Rejected, match="not sealed"):
-        retain(day, Retention(), 1_000, None)
+        retain(day, Retention(days=184), 1_000, None)
     assert day.db.exists()
 
 
@@ -131,14 +131,14 @@ def test_a_day_whose_manifest_was_lost_is_not_deleted(data: Path) -> None:
     day = archived(data, None)
     day.manifest.unlink()
     with pytest.raises(Rejected, match=r"manifest.json is gone"):
-        retain(day, Retention(), 1_000, None)
+        retain(day, Retention(days=184), 1_000, None)
     assert day.zst.exists()
 
 
 def test_an_archived_day_is_not_deleted_here_alone(data: Path, cold: ColdStorage) -> None:
     day = archived(data, cold)
     with pytest.raises(Rejected, match="TICKVAULT_COLD_URL"):
-        retain(day, Retention(), 1_000, None)
+        retain(day, Retention(days=184), 1_000, None)
     assert len(ticks_of(data)) == 100
 
 
@@ -152,8 +152,8 @@ def test_a_hold_that_comes_while_a_day_is_being_deleted_stops_it(data: Path, col
     assert receipt is not None
     write_receipt(day.receipt, replace(receipt, deleting=True))
     with pytest.raises(Rejected, match="under a hold while it was being deleted"):
-        retain(day, Retention(hold=(Hold(reason="case"),)), 1_000, cold)
-    assert retain(day, Retention(), 1_000, cold) is not None
+        retain(day, Retention(days=184, hold=(Hold(reason="case"),)), 1_000, cold)
+    assert retain(day, Retention(days=184), 1_000, cold) is not None
     assert tier_days(data) == []
 
 

@@ -13,7 +13,7 @@ from libs.common.store.tiers.cold import ColdStorage
 from libs.common.store.tiers.compress import compress_day, keeps_position
 from libs.common.store.tiers.day import STATES, State, TierDay, state_of, tier_days
 from libs.common.store.tiers.receipt import Receipt, Sum, read_receipt
-from libs.common.store.tiers.retain import RETAIN_DAYS, Retention, read_retention, retain_day
+from libs.common.store.tiers.retain import Retention, read_retention, retain_day
 from libs.common.store.tiers.step import Done, SeriesChange, Step, changes, ticks_in
 from libs.common.store.tiers.sweep import sweep
 from libs.common.store.tiers.verify import Verified, verify_all, verify_day
@@ -21,7 +21,6 @@ from libs.common.store.tiers.watch import RESERVE_BYTES, Disk, DiskReserve, requ
 
 __all__ = [
     "RESERVE_BYTES",
-    "RETAIN_DAYS",
     "STATES",
     "ColdStorage",
     "Disk",

@@ -34,7 +34,6 @@ from libs.common.store.tiers.receipt import Receipt, read_receipt, write_receipt
 from libs.common.store.tiers.step import Done, SeriesChange, changes, ticks_in
 from libs.common.telemetry.chaos import point
 
-RETAIN_DAYS = 184
 RETAIN_DAYS_MAX = 7 * 365 + 2  # 7 years with their leap days
 
 Days = Annotated[int, msgspec.Meta(ge=1, le=RETAIN_DAYS_MAX)]
@@ -65,7 +64,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept. `symbols`: days, where they differ from `days`."""
 
-    days: Days = RETAIN_DAYS
+    days: Days
     symbols: dict[str, Days] = {}
     hold: tuple[Hold, ...] = ()
 
