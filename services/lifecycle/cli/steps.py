@@ -55,7 +55,7 @@ def _line(event: Event) -> str:
     if event.event == "failed":
         return f"{name} {event.step} failed: {event.error}"
     parts = [
-        f"{name} {'would be ' if event.dry_run else ''}{event.event}",
+        f"{name} {'would be ' if event.dry_run else ''}{_verb(event)}",
         f"generation {event.generation}",
         f"{event.ticks} ticks",
     ]
@@ -65,3 +65,12 @@ def _line(event: Event) -> str:
     if event.step == "retain":
         parts += [f"deleted {name}" for name in event.deleted]
     return ", ".join(parts)
+
+
+def _verb(event: Event) -> str:
+    """`retained` says that retention was at work: to people, what is gone."""
+    if event.event != "retained":
+        return event.event
+    if event.changed:
+        return "deleted in part"
+    return "deleted" if event.bytes_before else "deleted in earlier generations"

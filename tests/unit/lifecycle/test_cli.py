@@ -28,7 +28,7 @@ def test_each_step_can_be_asked_for_as_of_a_date(run: Run, data: Path, days: lis
     assert [state_of(data, day) for day in days] == ["archived", "sealed", "sealed"]
     code, out, _ = run("retain", "--as-of", day_name(DAY + 185))
     assert code == 0
-    assert "2024-10-04 retained" in out
+    assert "2024-10-04 deleted" in out
     assert "deleted ticks_2024-10-04.parquet" in out
     assert [state_of(data, day) for day in days] == [None, "sealed", "sealed"]
 
@@ -45,7 +45,7 @@ def test_late_ticks_are_made_part_of_their_day_at_once(run: Run, data: Path, day
 def test_a_dry_run_says_what_would_be_deleted_and_deletes_nothing(run: Run, data: Path, days: list[int]) -> None:
     run("seal")
     _, out, _ = run("retain", "--as-of", day_name(DAY + 400), "--dry-run")
-    assert "2024-10-04 would be retained" in out
+    assert "2024-10-04 would be deleted" in out
     assert "3 would be done, 0 failed" in out
     assert [state_of(data, day) for day in days] == ["sealed"] * 3
 
