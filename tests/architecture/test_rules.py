@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,8 @@ def test_no_registry_is_named() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     found = [name for name in tracked if name and re.search(hosts, (ROOT / name).read_text("utf-8", "replace"))]
     assert found == []
+
+
+def test_no_two_tests_are_of_one_name_since_they_are_collected_together() -> None:
+    names = Counter(path.name for path in ROOT.glob("tests/**/*.py") if path.name not in ("__init__.py", "conftest.py"))
+    assert [name for name, count in names.items() if count > 1] == []
