@@ -1,6 +1,7 @@
 """What can be asked of sealed days, and what the answer's columns are."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import pyarrow as pa
@@ -41,16 +42,7 @@ class Query:
     @property
     def schema(self) -> pa.Schema:
         """Of the batches. Rejected: there is no such column."""
-        if unknown := [name for name in self.columns if name not in _TYPES]:
-            raise Rejected(f"no column {', '.join(unknown)}: there are {', '.join(COLUMNS)}")
-        return pa.schema([self._field(name) for name in self.columns])
-
-    def _field(self, name: str) -> pa.Field:
-        if name not in ("bid", "ask"):
-            return pa.field(name, _TYPES[name], nullable=name not in _REQUIRED)
-        if self.prices == "decimal":
-            return pa.field(name, PRICE)
-        return pa.field(name, pa.int64(), metadata={"unit": "1e-9"})
+        return _schema(self.columns, self.prices)
 
     @property
     def stored_columns(self) -> list[str]:
@@ -61,3 +53,18 @@ class Query:
         if "flags" in self.columns or self.exclude:
             wanted.append("flags")
         return ["ts", "ts_sub_ms", "seq", *wanted]
+
+
+@lru_cache(64)
+def _schema(columns: tuple[str, ...], prices: Prices) -> pa.Schema:
+    if unknown := [name for name in columns if name not in _TYPES]:
+        raise Rejected(f"no column {', '.join(unknown)}: there are {', '.join(COLUMNS)}")
+    return pa.schema([_field(name, prices) for name in columns])
+
+
+def _field(name: str, prices: Prices) -> pa.Field:
+    if name not in ("bid", "ask"):
+        return pa.field(name, _TYPES[name], nullable=name not in _REQUIRED)
+    if prices == "decimal":
+        return pa.field(name, PRICE)
+    return pa.field(name, pa.int64(), metadata={"unit": "1e-9"})
