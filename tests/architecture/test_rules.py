@@ -65,5 +65,5 @@ def test_no_registry_is_named() -> None:
 
 
 def test_no_two_tests_are_of_one_name_since_they_are_collected_together() -> None:
-    names = Counter(path.name for path in ROOT.glob("tests/**/*.py") if path.name not in ("__init__.py", "conftest.py"))
+    names = Counter(path.name for path in ROOT.glob("tests/**/test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
