@@ -24,14 +24,18 @@ from libs.common.store.tiers import (
     verify_all,
 )
 from tests.unit.lifecycle.backups import meta_of, place
-from tests.unit.lifecycle.days import DAY, NOW, batch, closed_day, flip, late_ticks, rows_of, ticks_of
+from tests.unit.lifecycle.days import DAY, NOW, batch, closed_day, flip, late_ticks, rows_of, ticks_of, tier_day
 from tests.unit.lifecycle.test_round_trip import QUOTE, numbered
 
 
 @pytest.fixture
 def day(data: Path) -> TierDay:
-    """Sealed, of the second generation."""
-    found = closed_day(data)
+    """Sealed, of the second generation; some ticks came twice."""
+    found = tier_day(data)
+    file = DayFile(found.db)
+    file.write(batch())
+    file.write(Batch(ticks=batch(5).ticks))
+    file.close_day(NOW)
     seal_day(found, NOW)
     late_ticks(found)
     amend_day(found, found.late, NOW, None)
