@@ -154,7 +154,7 @@ class _Day:
         """What the day does not have, counted into `outcome`."""
         next_seq = self._next_seq(outcome.symbol)
         for chunk in self.staging.chunks(outcome.symbol, self.day):
-            have = self._content(outcome.symbol, chunk[0][0], chunk[-1][0])
+            have = self._content(outcome.symbol, pa.array(dict.fromkeys(row[0] for row in chunk), pa.int64()))
             new: list[StoredRow] = []
             for _, rows in groupby(sorted(chunk, key=_FILE), _FILE):
                 of_file = [(outcome.symbol, *row[:6]) for row in rows]
@@ -170,12 +170,14 @@ class _Day:
         query = Query((symbol,), first, last + 1, (self.target.provider,), columns)
         return self.reader.read(query)
 
-    def _content(self, symbol: str, first: int, last: int) -> list[Content]:
-        """All that the day has between two instants."""
+    def _content(self, symbol: str, instants: pa.Array) -> list[Content]:
+        """All that the day has in these instants, which are in order."""
         found: list[Content] = []
+        first, last = instants[0].as_py(), instants[-1].as_py()
         for batch in self._query(symbol, first, last, "ts", "bid", "ask", "bid_size", "ask_size"):
-            ts, *rest = batch.columns
-            found += zip(ts.cast(pa.int64()).to_pylist(), *(column.to_pylist() for column in rest), strict=True)
+            ts = batch.column(0).cast(pa.int64())
+            wanted = pc.is_in(ts, value_set=instants)
+            found += zip(*(column.filter(wanted).to_pylist() for column in (ts, *batch.columns[1:])), strict=True)
         return found
 
     def _next_seq(self, symbol: str) -> int:
