@@ -2,9 +2,13 @@
 
 import re
 from collections import Counter
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from libs.common.bus import partition_of
 from libs.common.domain.moment import NS_PER_DAY, day_name
@@ -74,6 +78,39 @@ def test_files_that_overlap_add_each_tick_once_in_any_order(run, data, tmp_path,
         assert run("import", *map(str, some), *SYMBOL)[0] == 0
     assert stored(data) == Counter(values(240))
     assert numbers(data) == list(range(240))
+
+
+FEW = st.tuples(
+    st.integers(0, 3).map(lambda at: DAY * NS_PER_DAY + at * NS_PER_DAY // 2),
+    st.sampled_from([1_000_000_000, 1_000_000_001]),
+    st.just(1_100_000_000),
+)
+
+
+@given(
+    files=st.lists(st.lists(FEW, min_size=1, max_size=12), min_size=1, max_size=4),
+    together=st.booleans(),
+    before=st.lists(FEW, max_size=6),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_tick_stands_in_the_store_as_often_as_in_the_file_that_has_it_most_often(
+    tmp_path_factory, run, files, together, before
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    data = folder / "data"
+    data.mkdir()
+    paths = []
+    for rows in [*([before] if before else []), *files, files[0]]:
+        paths.append(folder / f"{len(paths)}.csv")
+        paths[-1].write_text(csv_of(rows))
+    parts = [paths] if together else [[path] for path in paths]
+    for some in parts:
+        assert run("import", *map(str, some), *SYMBOL, "--data-dir", str(data))[0] == 0
+    expected = reduce(or_, map(Counter, [before, *files]))
+    assert stored(data) == expected
+    days = [day.db for day in tier_days(data)]
+    account = [line for path in days for line in rows_of(path)["account"]]
+    assert sum(line[2] for line in account) == sum(line[3] for line in account) == expected.total()
 
 
 def test_two_equal_quotes_of_an_instant_stay_two(run, data, tmp_path) -> None:
