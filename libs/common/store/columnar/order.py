@@ -67,7 +67,7 @@ class Order:
             else:
                 column = one_chunk(merged, name)
             if name in codes:
-                column = pa.DictionaryArray.from_arrays(column, texts(list(codes[name])))
+                column = pa.DictionaryArray.from_arrays(column, texts(list(codes[name])), safe=False)  # the codes are our own
             columns.append(column.view(TIME) if name == "ts" else column)
         return pa.table(columns, schema=self._schema)
 

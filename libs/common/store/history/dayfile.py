@@ -134,7 +134,7 @@ class DayFileSource:
         columns = {field.name: self._typed(found, field.name) for field in found.schema}
         ids = int64s(columns["provider_id"])
         codes = np.zeros(max(names) + 1, np.int32)
-        for number in np.unique(ids).tolist():
+        for number in np.flatnonzero(np.bincount(ids)).tolist():
             codes[number] = order.providers.setdefault(names[number], len(order.providers))
         columns["provider"] = wrapped(codes[ids], pa.int32())
         if len(order.symbols) > 1:
