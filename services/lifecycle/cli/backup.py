@@ -53,7 +53,8 @@ def _backup(options: argparse.Namespace, settings: LifecycleSettings) -> int:
     if not settings.backup_url:
         return refuse(_NOT_SET)
     storage = BackupStorage(settings.backup_url)
-    made = back_up(settings.data_dir, storage, KIND_OPTIONS[options.kind], dry_run=options.dry_run)
+    kind, reserve_bytes = KIND_OPTIONS[options.kind], settings.lifecycle_disk_reserve_bytes
+    made = back_up(settings.data_dir, storage, kind, dry_run=options.dry_run, reserve_bytes=reserve_bytes)
     for file, problem in made.problems.items():
         say({"file": file, "problem": problem}, f"{file}: {problem}", as_json=options.json)
     backup = made.backup

@@ -41,6 +41,8 @@ def content_of(data: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(path for path in data.rglob("*") if path.is_file()):
         name = path.relative_to(data).as_posix()
+        if name.startswith("ticks/scratch/"):
+            continue
         if path.suffix in {".db", ".taken"}:
             found[name] = (rows_of(path), meta_of(path))
         elif not name.endswith((".lock", "-wal", "-shm")):

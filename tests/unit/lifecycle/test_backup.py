@@ -15,7 +15,7 @@ from libs.common.store.backup import snapshot as snapshots
 from libs.common.store.backup.snapshot import only_one
 from libs.common.store.columnar import Damaged
 from libs.common.store.day import durable_positions
-from libs.common.store.tiers import ColdStorage, alone, amend_day, seal_day, state_of, tier_days, verify_all
+from libs.common.store.tiers import ColdStorage, DiskReserve, alone, amend_day, seal_day, state_of, tier_days, verify_all
 from tests.unit.lifecycle.backups import OPEN, amended, content_of, full_store, place, segment, some_ticks
 from tests.unit.lifecycle.days import DAY, NOW, batch, closed_day, flip, late_ticks, tier_day, write
 
@@ -245,6 +245,12 @@ def test_a_sealed_file_that_is_gone_is_named(store: Path, storage: BackupStorage
     next(store.rglob("bars_2024-10-06.parquet")).unlink()
     found = back_up(store, storage, "incremental")
     assert found.problems == {"ticks/columnar/2024/10/bars_2024-10-06.parquet": "it is gone"}
+
+
+def test_copies_leave_the_reserve_of_the_disk_to_capture(store: Path, storage: BackupStorage) -> None:
+    with pytest.raises(DiskReserve):
+        back_up(store, storage, "incremental", reserve_bytes=10**18)
+    assert not (store / "ticks" / "snapshot").exists()
 
 
 def test_a_manifest_is_written_once(store: Path, storage: BackupStorage) -> None:

@@ -34,6 +34,7 @@ def back_up(
     kind: Kind,
     *,
     dry_run: bool = False,
+    reserve_bytes: int = 0,
     clock: Callable[[], int] = time.time_ns,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Made:
@@ -41,7 +42,7 @@ def back_up(
     is not sent again. A damaged file is left out, unless the storage has it as it was, and named.
     """
     began_at = clock()
-    with snapshot(data_dir, stopping) as taken, disk_may_refuse(taken.folder):
+    with snapshot(data_dir, reserve_bytes, stopping) as taken, disk_may_refuse(taken.folder):
         name = BackupName(clock() // NS_PER_US * NS_PER_US, kind)
         series = {}
         for file in taken.unsealed:

@@ -19,7 +19,7 @@ from libs.common.domain.errors import Rejected, Retryable
 from libs.common.platform import try_lock
 from libs.common.store.columnar import read_manifest
 from libs.common.store.layout import Layout, journal_dir
-from libs.common.store.tiers import Sum, TierDay, alone, read_receipt, tier_days
+from libs.common.store.tiers import Sum, TierDay, alone, read_receipt, require_space, tier_days
 from libs.common.store.tiers.database import opened
 from libs.common.store.tiers.disk import disk_may_refuse
 from libs.common.telemetry.chaos import point
@@ -48,14 +48,17 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def snapshot(data_dir: Path, stopping: Callable[[], bool] = lambda: False) -> Iterator[Snapshot]:
-    """Retryable: another process makes a backup, `stopping` while lifecycle is at work, or a file is locked or moved."""
+def snapshot(data_dir: Path, reserve_bytes: int, stopping: Callable[[], bool]) -> Iterator[Snapshot]:
+    """Retryable: another process makes a backup, `stopping` while lifecycle is at work, or a file is locked or moved.
+
+    DiskReserve: with the copies less than `reserve_bytes` would be free.
+    """
     folder = Layout(data_dir).snapshot()
     with only_one(data_dir):
         shutil.rmtree(folder, ignore_errors=True)
         try:
             with disk_may_refuse(folder), alone(data_dir, give_up=stopping):
-                taken = _take(data_dir, folder)
+                taken = _take(data_dir, folder, reserve_bytes)
             point("snapshot_taken")
             yield taken
         finally:
@@ -77,9 +80,10 @@ def only_one(data_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(data_dir: Path, folder: Path) -> Snapshot:
+def _take(data_dir: Path, folder: Path, reserve_bytes: int) -> Snapshot:
     days = tier_days(data_dir)
     live = [(day, path) for day in reversed(days) for path in _live(day)]
+    require_space(data_dir, sum(path.stat().st_size for _, path in live), reserve_bytes)
     taken = Snapshot(folder, watermark=_durable(days))
     begun: set[str] = set()  # partitions of which a file is copied
     for day, path in live:
