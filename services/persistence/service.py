@@ -28,7 +28,7 @@ async def main(settings: PersistenceSettings) -> int:
     bus = RedisBus(settings.redis_url.get_secret_value())
     layout = Layout(settings.data_dir, settings.persistence_partition, settings.partitions)
     health = Health()
-    legacy = LegacyJson(layout) if settings.storage_backend != "sqlite" else None
+    legacy = LegacyJson(layout, lambda: health.beat("writer")) if settings.storage_backend != "sqlite" else None
     if settings.storage_backend == "json":
         logger().warning("day files are written too: legacy JSON cannot say what is stored already (docs/decisions/0013)")
     days = Days(layout, settings.rotate_grace_s, legacy=legacy)

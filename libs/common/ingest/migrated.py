@@ -54,13 +54,13 @@ class Migrated:
             plain, packed = frame.pack(path, partial, LEVEL)
             archive = migrated_path(self.data_dir, path, plain.sha256)
             point("migrated_not_named")
+            _require_same(path, stamp)
             move(partial, archive)
-            if stamp_of(path) != stamp:
-                raise Rejected(f"{path} was written to meanwhile: stop what writes it, and migrate it again")
             done = Archived(str(path.absolute()), ticks, archive.name, plain, packed, now)
             point("migrated_not_noted")
             self._note(done)
             point("migrated_not_deleted")
+            _require_same(path, stamp)
             remove(path)
             return done
 
@@ -98,3 +98,8 @@ class Migrated:
             file.flush()
             os.fsync(file.fileno())
         sync_folder(path.parent)
+
+
+def _require_same(path: Path, stamp: Stamp) -> None:
+    if stamp_of(path) != stamp:
+        raise Rejected(f"{path} was written to meanwhile: stop what writes it, and migrate it again")

@@ -63,12 +63,17 @@ def _migrate(options: argparse.Namespace, settings: LifecycleSettings) -> int:
             report_files(staging, as_json=options.json)
             for file, outcome in zip(found, staging.files, strict=True):
                 if outcome.error or outcome.rejected or differing & _days(file):
-                    left += 1
-                    say({"left": outcome.file}, f"{outcome.file}: stays where it is", as_json=options.json)
-                    continue
-                done = archive.archive(file.source.path, stamps[file.source.path], outcome.rows, time.time_ns())
-                archived, ticks = archived + 1, ticks + done.ticks
-                say(done, f"{done.file}: {done.ticks:,} ticks, archived as {done.archive}", as_json=options.json)
+                    problem = "not all of it is in the store"
+                else:
+                    try:
+                        done = archive.archive(file.source.path, stamps[file.source.path], outcome.rows, time.time_ns())
+                        archived, ticks = archived + 1, ticks + done.ticks
+                        say(done, f"{done.file}: {done.ticks:,} ticks, archived as {done.archive}", as_json=options.json)
+                        continue
+                    except Rejected as error:
+                        problem = str(error)
+                left += 1
+                say({"left": outcome.file, "problem": problem}, f"{outcome.file} stays: {problem}", as_json=options.json)
     text = f"{archived} files with {ticks:,} ticks migrated, {left} left where they are"
     say({"migrated": archived, "ticks": ticks, "left": left}, text, as_json=options.json)
     return 1 if left else 0

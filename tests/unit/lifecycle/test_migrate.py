@@ -157,11 +157,14 @@ def test_a_file_that_is_written_to_meanwhile_stays(run, data, folder, monkeypatc
         return found
 
     monkeypatch.setattr(migrated.frame, "pack", slow)
-    code, _, err = run("migrate", str(folder), "--yes")
-    assert code == 2
-    assert "was written to meanwhile" in err
-    assert (folder / "b.json").exists()
-    monkeypatch.undo()
+    code, out, _ = run("migrate", str(folder), "--yes")
+    assert code == 1
+    assert "was written to meanwhile" in out
+    assert [path.name for path in folder.rglob("*.json")] == ["b.json"]
+    assert len(list((data / "migrated").glob("*.zst"))) == 2
+    monkeypatch.setattr(migrated.frame, "pack", pack)
+    assert run("migrate", str(folder), "--yes")[0] == 0
+    assert stored(data, provider="legacy") == Counter(values(110) + values(30, day=DAY + 1))
 
 
 def test_an_archive_that_is_damaged_lets_no_file_go(run, data, folder) -> None:
