@@ -8,8 +8,10 @@ import pytest
 from libs.common.store.backup import BackupStorage, back_up, restore
 from libs.common.store.layout import journal_dir
 from libs.common.testing.reckoning import Reckoning
+from libs.common.testing.stack import Process, Stack
 from tests.chaos.pipeline import Pipeline, Provider, wait_until
 from tests.e2e.test_pipeline import provider_ended, sent
+from tests.unit.lifecycle.days import closed_day
 
 TICKS = 18_000
 MARKET = ("--symbols", "16", "--rate", "6000", "--count", str(TICKS), "--exit-when-done")
@@ -45,11 +47,10 @@ def run(folder: Path, *, journals_survive: bool, redis_survives: bool, keeps_num
     return result
 
 
-@pytest.mark.parametrize("redis_survives", [True, False])
-@pytest.mark.parametrize("journals_survive", [True, False])
-def test_with_an_lp_that_resends_everything_is_there_once(tmp_path: Path, journals_survive: bool, redis_survives: bool) -> None:
+@pytest.mark.parametrize("survives", [True, False])
+def test_with_an_lp_that_resends_everything_is_there_once(tmp_path: Path, survives: bool) -> None:
     """What was stored after the copy comes again from the journals, or from the LP, under the numbers that it had."""
-    result = run(tmp_path, journals_survive=journals_survive, redis_survives=redis_survives, keeps_numbers=True)
+    result = run(tmp_path, journals_survive=survives, redis_survives=survives, keeps_numbers=True)
     assert (result.lost, result.in_gaps) == (0, 0), result.examples
     assert result.stored == result.received
 
@@ -65,3 +66,27 @@ def test_without_journals_what_came_after_the_copy_lies_in_a_recorded_gap(tmp_pa
     assert result.lost == 0, result.examples
     assert result.stored + result.in_gaps == result.received
     assert result.in_gaps > 0
+
+
+def test_the_service_makes_backups_by_itself_and_shows_their_age(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    closed_day(stack.data_dir)
+    stack.start_redis()
+    try:
+        lifecycle = stack.spawn("lifecycle", "lifecycle", TICKVAULT_BACKUP_URL=(tmp_path / "backups").as_uri())
+        stack.wait_ready("lifecycle")
+        wait_until(lambda: len(ages(lifecycle)) == 3, lambda: lifecycle.log.read_text("utf-8"))
+        assert all(age_s < 60 for age_s in ages(lifecycle))
+        assert lifecycle.metrics()["lifecycle_backup_failures_total"] == 0
+        assert lifecycle.get("/readyz")["ready"]
+        lifecycle.kill()
+        lifecycle.start()
+        stack.wait_ready("lifecycle")
+        wait_until(lambda: len(ages(lifecycle)) == 3, lambda: lifecycle.log.read_text("utf-8"))
+        assert len(BackupStorage((tmp_path / "backups").as_uri()).backups()) == 3, "what is made is not made again"
+    finally:
+        assert set(stack.stop().values()) == {0}
+
+
+def ages(lifecycle: Process) -> list[float]:
+    return [value for name, value in lifecycle.metrics().items() if name.startswith("lifecycle_backup_age_seconds{")]

@@ -180,6 +180,17 @@ def test_a_day_file_that_is_nowhere_any_more_is_rebuilt_and_archived_again(
     assert repaired(day, cold) == []
 
 
+def test_what_cold_storage_may_have_is_not_rebuilt_with_other_bytes(day: TierDay, cold: ColdStorage) -> None:
+    compress_day(day)
+    archive_day(day, cold)
+    late_ticks(day, batch(5, first=2_000))
+    amend_day(day, day.late, NOW, cold)
+    day.db.unlink()
+    done, problems = repair_day(day, None, None, NOW)
+    assert done == []
+    assert any("set TICKVAULT_COLD_URL" in problem.problem for problem in problems if problem.path == day.db)
+
+
 @pytest.mark.parametrize("tier", ["sealed", "compressed", "archived"])
 @pytest.mark.parametrize("harm", harms())
 def test_a_receipt_comes_back(day: TierDay, cold: ColdStorage, tier: str, harm: str) -> None:

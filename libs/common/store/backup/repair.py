@@ -147,7 +147,9 @@ class _Repair:
         replace(day, plain, self._now)
         self.done.append(Repaired(path, how))
 
-    def _from_parquet(self, receipt: Receipt, plain: Path) -> Manifest:
+    def _from_parquet(self, receipt: Receipt, plain: Path) -> None:
+        if receipt.cold and self._cold is None:
+            raise Rejected(f"{self._day.name} is in cold storage too: set TICKVAULT_COLD_URL to where it is")
         manifest = manifest_of(self._day)
         if manifest is None:
             raise Rejected(f"{self._day.manifest} is gone too")
@@ -155,7 +157,6 @@ class _Repair:
             raise Rejected(f"{self._day.name} was being amended: Parquet has late ticks that its day file has not")
         day_file_from(self._day, manifest, plain)
         self._prove(plain, manifest)
-        return manifest
 
     def rebuild_sealed(self, damaged: set[Path]) -> None:
         """Parquet files and manifest of the generation that there was, from the day file and what came late."""
