@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote, urlencode
 
 import msgspec
-import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from libs.common.domain.moment import day_of
+from libs.common.domain.record import Gap
 from libs.common.store.history import COLUMNS, HistoryReader, Page
 from libs.common.store.history import Query as Ticks
 from services.distribution import schema
@@ -38,6 +39,15 @@ from services.distribution.problem import bad_parameter
 from services.distribution.stream import metadata, written
 
 PAGE_GAPS_MAX = 1_000  # listed with one page; a warning says when there are more
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    body: bytes
+    next_cursor: str | None
+    complete: bool
+    warnings: list[str]
+    read_ms: float
 
 
 class History:
@@ -112,53 +122,75 @@ class History:
             known_at=known_at,
             descending=query.order == "desc",
         )
-        found, left_out = await asyncio.to_thread(self._reader.gaps, start, end)
-        gaps = [gap for gap in found if self._names.concerns(gap.session, query.provider)]
-        misses_nothing = end <= now and all(gap.resolved_by == "resend" for gap in gaps)
         if is_columnar(format_) and query.limit is None and cursor is None:
-            return await self._stream(ticks, format_, left_out, misses_nothing=misses_nothing)
-        page = await asyncio.to_thread(self._page, ticks, query.limit or schema.LIMIT_DEFAULT, cursor, left_out)
-        read = time.perf_counter()
-        warnings = left_out_warnings(left_out)
-        if len(gaps) > PAGE_GAPS_MAX:
-            warnings.append(f"the first {PAGE_GAPS_MAX} of {len(gaps)} gaps are listed")
-        is_complete = misses_nothing and not page.more and not left_out
-        next_cursor = _next(page, query.order, (start, end), digest) if page.more else None
-        envelope = {
-            "symbol": canonical,
-            "start": ts_json(start, query.ts_format),
-            "end": ts_json(end, query.ts_format),
-            "count": len(page.ticks),
-            "next_cursor": next_cursor,
-            "complete": is_complete,
-            "gaps": [gap_json(gap, query.ts_format) for gap in gaps[:PAGE_GAPS_MAX]],
-            **({"warnings": warnings} if warnings else {}),
-        }
-        body = await asyncio.to_thread(_body, page.ticks, format_, query.ts_format, envelope)
+            return await asyncio.to_thread(self._stream, ticks, provider, format_, now)
+        rows = query.limit or schema.LIMIT_DEFAULT
+        page = await asyncio.to_thread(self._page, ticks, provider, format_, query.ts_format, rows, cursor, digest, now)
+        taken_ms = (time.perf_counter() - began) * 1e3
         headers = {
             "Vary": "Accept",
-            "TickVault-Complete": str(is_complete).lower(),
-            "Server-Timing": f"store;dur={(read - began) * 1e3:.1f}, write;dur={(time.perf_counter() - read) * 1e3:.1f}",
-            **_warned(warnings),
+            "TickVault-Complete": str(page.complete).lower(),
+            "Server-Timing": f"store;dur={page.read_ms:.1f}, write;dur={taken_ms - page.read_ms:.1f}",
+            **_warned(page.warnings),
         }
-        if next_cursor is not None:
-            headers["Link"] = f'<{_next_url(request, next_cursor)}>; rel="next"'
-        return Response(body, headers=headers, media_type=MEDIA_TYPES[format_])
+        if page.next_cursor is not None:
+            headers["Link"] = f'<{_next_url(request, page.next_cursor)}>; rel="next"'
+        return Response(page.body, headers=headers, media_type=MEDIA_TYPES[format_])
 
-    async def _stream(self, ticks: Ticks, format_: Columnar, left_out: set[int], *, misses_nothing: bool) -> Response:
+    def _stream(self, ticks: Ticks, provider: str | None, format_: Columnar, now: int) -> Response:
+        gaps, left_out = self._gaps(ticks, provider)
+
         def at_the_end() -> dict[str, str]:
-            return metadata(left_out_warnings(left_out), complete=misses_nothing and not left_out)
+            return metadata(left_out_warnings(left_out), complete=_misses_nothing(ticks, gaps, now) and not left_out)
 
         chunks = written(self._reader.read(ticks, left_out=left_out), ticks.schema, format_, at_the_end)
-        first = await asyncio.to_thread(next, chunks)  # what cannot be read at all is a problem, not half an answer
+        first = next(chunks)  # what cannot be read at all is a problem, not half an answer
         return StreamingResponse(chain((first,), chunks), headers={"Vary": "Accept"}, media_type=MEDIA_TYPES[format_])
 
-    def _page(self, ticks: Ticks, rows: int, cursor: Cursor | None, left_out: set[int]) -> Page:
+    def _page(
+        self,
+        ticks: Ticks,
+        provider: str | None,
+        format_: Format,
+        ts_format: TsFormat,
+        rows: int,
+        cursor: Cursor | None,
+        digest: bytes,
+        now: int,
+    ) -> _Answer:
+        began = time.perf_counter()
+        gaps, left_out = self._gaps(ticks, provider)
         page = self._reader.page(ticks, rows, after=cursor.position if cursor else None, left_out=left_out)
         # looked at after reading: what is amended from here on, the next page finds
         if cursor and self._reader.generation(ticks.symbols[0], day_of(cursor.ts)) > max(cursor.generation, 1):
             raise amended(cursor)
-        return page
+        read_ms = (time.perf_counter() - began) * 1e3
+        warnings = left_out_warnings(left_out)
+        if len(gaps) > PAGE_GAPS_MAX:
+            warnings.append(f"the first {PAGE_GAPS_MAX} of {len(gaps)} gaps are listed")
+        complete = _misses_nothing(ticks, gaps, now) and not page.more and not left_out
+        next_cursor = _next(page, ticks, digest) if page.more else None
+        if is_columnar(format_):
+            known = metadata(warnings, complete=complete)
+            body = b"".join(written(page.ticks.to_batches(), page.ticks.schema, format_, lambda: known))
+        else:
+            envelope = {
+                "symbol": ticks.symbols[0],
+                "start": ts_json(ticks.start, ts_format),
+                "end": ts_json(ticks.end, ts_format),
+                "count": len(page.ticks),
+                "next_cursor": next_cursor,
+                "complete": complete,
+                "gaps": [gap_json(gap, ts_format) for gap in gaps[:PAGE_GAPS_MAX]],
+                **({"warnings": warnings} if warnings else {}),
+            }
+            body = page_body(rows_of(page.ticks), format_, ts_format, envelope)
+        return _Answer(body, next_cursor, complete, warnings, read_ms)
+
+    def _gaps(self, ticks: Ticks, provider: str | None) -> tuple[list[Gap], set[int]]:
+        """Of the whole range, and the days that could not be asked for any."""
+        gaps, left_out = self._reader.gaps(ticks.start, ticks.end)
+        return [gap for gap in gaps if self._names.concerns(gap.session, provider)], left_out
 
     async def list_symbols(self, query: Annotated[schema.TsFormatQuery, Query()]) -> Response:
         """Every symbol that has a tick on disk, with its providers, its first and last tick and their number."""
@@ -181,16 +213,15 @@ class History:
         return _json(days, overview.left_out)
 
 
-def _next(page: Page, order: schema.Order, between: tuple[int, int], digest: bytes) -> str:
+def _misses_nothing(ticks: Ticks, gaps: list[Gap], now: int) -> bool:
+    return ticks.end <= now and all(gap.resolved_by == "resend" for gap in gaps)
+
+
+def _next(page: Page, ticks: Ticks, digest: bytes) -> str:
     ts, provider, seq = (page.ticks.column(name)[-1] for name in ("ts", "provider", "seq"))
-    return write_cursor(Cursor(CURSOR_VERSION, page.generation, ts.value, provider.as_py(), seq.as_py(), order, *between, digest))
-
-
-def _body(ticks: pa.Table, format_: Format, ts_format: TsFormat, envelope: dict[str, Any]) -> bytes:
-    if not is_columnar(format_):
-        return page_body(rows_of(ticks), format_, ts_format, envelope)
-    known = metadata(envelope.get("warnings", []), complete=envelope["complete"])
-    return b"".join(written(ticks.to_batches(), ticks.schema, format_, lambda: known))
+    order: schema.Order = "desc" if ticks.descending else "asc"
+    position = ts.value, provider.as_py(), seq.as_py()
+    return write_cursor(Cursor(CURSOR_VERSION, page.generation, *position, order, ticks.start, ticks.end, digest))
 
 
 def _next_url(request: Request, cursor: str) -> str:

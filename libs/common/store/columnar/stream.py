@@ -17,6 +17,7 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 
+from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import day_of
 from libs.common.store.columnar.arrays import int64s, is_valid, one_chunk, wrapped
 from libs.common.store.columnar.catalog import Catalog, Indexed, Moved, SealedFile
@@ -190,9 +191,10 @@ class Stream:
     def _leaving_out(self, file: SealedFile) -> Iterator[None]:
         try:
             yield
-        except Damaged as damage:
-            if not self._catalog.is_current(file) or self._catalog.has_lost(damage):
-                raise Moved(f"{damage.path} is of a generation that has gone: ask again") from damage
+        except Rejected as problem:
+            is_moved = isinstance(problem, Damaged) and (not self._catalog.is_current(file) or self._catalog.has_lost(problem))
+            if is_moved:
+                raise Moved(f"{file.paths.manifest} or one of its files has gone since it was listed: ask again") from problem
             if self._left_out is None:
                 raise
             self._left_out.add(file.paths.day)

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from libs.common.domain.errors import Rejected
 from libs.common.domain.moment import NS_PER_DAY, day_name
 from libs.common.domain.record import Gap
 from libs.common.store.columnar import Damaged, Query
@@ -115,13 +116,13 @@ class Summaries:
         """A file that cannot be read costs its day, not the answer; it is logged once."""
         try:
             yield
-        except Damaged as damage:
+        except Rejected as problem:
             if left_out is None:
                 raise
             left_out.add(day)
-            if (day, str(damage)) not in self._reported:
-                self._reported.add((day, str(damage)))
-                logger().error("day left out", date=day_name(day), path=str(damage.path), reason=damage.problem)
+            if (day, str(problem)) not in self._reported:
+                self._reported.add((day, str(problem)))
+                logger().error("day left out", date=day_name(day), reason=str(problem))
 
     def _of_files(
         self, tier: TierDay, files: list[DayPath], sealed: SealedFile | None, before: list[FileSummary]

@@ -93,9 +93,9 @@ class HistoryReader:
         Ticks of several symbols that are equal in all three are in order of the symbols as asked for. The dictionary of
         `provider` may grow from batch to batch; its numbers keep their meaning. Each symbol that is asked for at once costs the
         memory of a row group or two, whatever the range.
-        A day with a damaged file is added to `left_out` and left out in full or in part; without `left_out`: Damaged.
-        Retryable: a file stays locked, cold storage does not answer, or days are moved on faster than they can be read.
-        Rejected: no such column, or a day of a newer program.
+        A day with a damaged file, or one of a newer program, is added to `left_out` and left out in full or in part; without
+        `left_out`: Damaged, Rejected. Retryable: a file stays locked, cold storage does not answer, or days are moved on faster
+        than they can be read. Rejected: no such column.
         """
         return self._batches(query, Order(query), batch_rows, None, None, left_out)
 
