@@ -109,10 +109,10 @@ class DayFileSource:
             spans = {symbol: (first, last) for symbol, first, last in connection.rows(_SPANS) if first is not None}
             return Held(connection.closed, account, spans, self._gaps(connection))
 
-    def gaps(self) -> tuple[Gap, ...]:
-        """The newest."""
+    def gaps(self) -> tuple[bool, tuple[Gap, ...]]:
+        """Whether the day is closed, and its newest gaps."""
         with self._opened() as connection:
-            return self._gaps(connection)
+            return connection.closed, self._gaps(connection)
 
     @staticmethod
     def _gaps(connection: "_Connection") -> tuple[Gap, ...]:

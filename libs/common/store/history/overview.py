@@ -98,9 +98,15 @@ class Summaries:
             for day in sorted(extras):
                 for file in extras[day]:
                     with self.leaving_out(day, left_out):
-                        known = self._known(file)
-                        found.append(known.gaps if known else self._source(file).gaps())
+                        found.append(self._gaps_of(file))
         return distinct_gaps(found), left_out
+
+    def _gaps_of(self, file: DayPath) -> tuple[Gap, ...]:
+        known = self._known(file)
+        if known is not None:
+            return known.gaps
+        closed, gaps = self._source(file).gaps()
+        return self.held(file).gaps if closed else gaps  # all of it is read once, and remembered
 
     def held(self, file: DayPath) -> Held:
         known = self._known(file)
