@@ -31,6 +31,7 @@ from libs.common.telemetry import logger
 Stamp = tuple[int, ...]
 CountTicks = Callable[[Query], Counter[str]]
 EVER = (-(10**5), 10**6)  # days
+_TIER = attrgetter("tier")
 
 
 class _Series(msgspec.Struct):
@@ -80,9 +81,12 @@ class Summaries:
                     state: State = "sealed" if tier in day_files else "compressed" if tier.zst.exists() else "archived"
                     found[tier].append(replace(self._of_sealed(file), state=state))
             for day in sorted(extras):
-                for tier, files in groupby(extras[day], key=attrgetter("tier")):
+                tiers = {tier: list(files) for tier, files in groupby(sorted(extras[day], key=_TIER), key=_TIER)}
+                stamps = ({tier: sealed[tier] for tier in sealed if tier.day == day}, [_stamp(file.path) for file in extras[day]])
+                for tier in sorted(tiers, key=sealed.__contains__):  # what is beyond sealed days is what nobody else has counted
                     with self.leaving_out(day, left_out):
-                        found[tier] += self._of_files(tier, list(files), sealed.get(tier), found[tier])
+                        of_day = [one for other in found if other.day == day for one in found[other]]
+                        found[tier] += self._of_files(tier, tiers[tier], found[tier], of_day, stamps)
         return Overview([summary for tier in sorted(found) for summary in found[tier]], left_out)
 
     def gaps(self) -> tuple[list[Gap], set[int]]:
@@ -131,26 +135,24 @@ class Summaries:
                 logger().error("day left out", date=day_name(day), reason=str(problem))
 
     def _of_files(
-        self, tier: TierDay, files: list[DayPath], sealed: SealedFile | None, before: list[FileSummary]
+        self, tier: TierDay, files: list[DayPath], sealed: list[FileSummary], of_day: list[FileSummary], stamps: object
     ) -> list[FileSummary]:
         helds = [self.held(file) for file in files]
-        if sealed is None:
+        if not sealed:
             is_open = any(not held.closed and not file.is_late for file, held in zip(files, helds, strict=True))
             state: State = "open" if is_open else "closed"
             return [FileSummary(tier.day, state, 0, held.account, held.spans, held.gaps) for held in helds]
-        stamps = (sealed, *(_stamp(file.path) for file in files))
         known = self._beyond_sealed.get(tier)
         if known is None or known[0] != stamps:
-            counted = {(line.provider, line.symbol): line.stored for one in before for line in one.account}
-            known = self._beyond_sealed[tier] = stamps, self._beyond(tier, helds, counted)
-        state = before[0].state if before else "sealed"
-        account = known[1]
-        return [
-            FileSummary(tier.day, state, 0, () if number else account, held.spans, held.gaps) for number, held in enumerate(helds)
-        ]
+            known = self._beyond_sealed[tier] = stamps, self._beyond(tier, helds, of_day)
+        first, state = known[1], sealed[0].state
+        return [FileSummary(tier.day, state, 0, () if at else first, held.spans, held.gaps) for at, held in enumerate(helds)]
 
-    def _beyond(self, tier: TierDay, helds: list[Held], counted: dict[tuple[str, str], int]) -> tuple[AccountLine, ...]:
+    def _beyond(self, tier: TierDay, helds: list[Held], of_day: list[FileSummary]) -> tuple[AccountLine, ...]:
         """What the files add to the account of the sealed day: where that has all of their ticks already, nothing."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for line in (line for one in of_day for line in one.account):
+            counted[line.provider, line.symbol] += line.stored
         lines: dict[tuple[str, str], list[int]] = {}
         for line in (line for held in helds for line in held.account):
             numbered, _, duplicates, quarantined = lines.setdefault((line.provider, line.symbol), [0, 0, 0, 0])
@@ -160,7 +162,7 @@ class Summaries:
             query = Query((symbol,), tier.day * NS_PER_DAY, (tier.day + 1) * NS_PER_DAY, columns=("provider",))
             for provider, ticks in self._count(query).items():
                 if (provider, symbol) in lines:
-                    lines[provider, symbol][1] = ticks - counted.get((provider, symbol), 0)
+                    lines[provider, symbol][1] = ticks - counted[provider, symbol]
         if any(line.stored for held in helds for line in held.account) and not any(line[1] for line in lines.values()):
             lines = {key: [line[0], 0, 0, 0] for key, line in lines.items()}
         return tuple(AccountLine(*key, *line) for key, line in sorted(lines.items()))
@@ -211,9 +213,9 @@ class Summaries:
             self._closed.pop(path, None)
         for file in self._sealed.keys() - sealed:
             self._sealed.pop(file, None)
-        self._beyond_sealed = {
-            tier: known for tier, known in self._beyond_sealed.items() if tier.late in paths or tier.taken in paths
-        }
+        for tier in list(self._beyond_sealed):
+            if paths.isdisjoint((tier.db, tier.taken, tier.imported, tier.late)):
+                del self._beyond_sealed[tier]
 
 
 def _stamp(path: Path) -> Stamp:
