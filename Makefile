@@ -29,8 +29,9 @@ check: .venv/ready  ## style, types, layers
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/ready  ## the table of figures, and bench/results/latest.json
+bench: .venv/ready  ## the tables of figures, and bench/results (peers of the store: .venv/bin/pip install '.[peers]')
 	$(BIN)/python -m bench
+	$(BIN)/python bench/storage.py
 	$(BIN)/python -m docs.generate
 
 chaos: .venv/ready  ## 100 rounds of kill -9, empty Redis, full disks and a hostile LP (CHAOS_SEED=N repeats a run)

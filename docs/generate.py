@@ -1,4 +1,4 @@
-"""python -m docs.generate: the README's tables of services, settings and figures, from the code and bench/results/latest.json.
+"""python -m docs.generate: the README's tables of services, settings and figures, from the code and bench/results.
 
 `--check` writes nothing and exits with 1 where the tables of services or settings are stale; figures carry their date.
 """
@@ -17,6 +17,7 @@ from libs.common.settings import PREFIX, Settings
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results" / "latest.json"
+STORAGE = ROOT / "bench" / "results" / "storage.json"
 
 FIGURES = {  # name in latest.json: what it is, unit
     "end_to_end_ticks_per_s": ("FIX bytes on a socket to durable rows", "ticks/s"),
@@ -37,6 +38,23 @@ FIGURES = {  # name in latest.json: what it is, unit
     "gateway_mb_redis_away": ("gateway's memory, Redis away for 60 s at 50,000 ticks/s", "MB"),
     "persistence_mb_redis_away": ("persistence's memory, the same", "MB"),
 }
+STORAGE_FIGURES = {  # name in storage.json: what it is, unit; peers have those of the same name
+    "parquet_bytes_per_tick": ("13 real days of EUR/USD from two providers, sealed", "bytes/tick"),
+    "db_zst_bytes_per_tick": ("the same as .db.zst", "bytes/tick"),
+    "half_year_s": ("half a year of a symbol: 10 M ticks of two providers, 130 days, all columns, in order", "s"),
+    "first_batch_ms": ("its first batch", "ms"),
+    "half_year_mb": ("memory meanwhile", "MB"),
+    "day_ms": ("a sealed day, 290 k ticks", "ms"),
+    "hour_ms": ("an hour of it, 12 k ticks", "ms"),
+    "open_day_ms": ("the same day while it is open and written to at 50,000 ticks/s", "ms"),
+    "open_hour_ms": ("an hour of that", "ms"),
+    "last_100_ms": ("last 100 ticks", "ms"),
+    "as_of_ms": ("what stood at a time, median over the half year", "ms"),
+    "seal_s": ("sealing 10 M ticks", "s"),
+    "seal_mb": ("memory meanwhile", "MB"),
+}
+PEERS = {"polars": "Polars on our files", "duckdb": "DuckDB", "clickhouse": "ClickHouse", "arcticdb": "ArcticDB"}
+PEER_SIZES = ("parquet_bytes_per_tick", "bytes_per_tick", "bytes_per_tick_tuned")
 
 
 def services() -> str:
@@ -69,7 +87,24 @@ def figures() -> str:
     return "\n".join([*lines, "", f"Measured {results['measured_at']} on {results['machine']}. Method: {results['method']}."])
 
 
-TABLES = {"services": services, "settings": settings, "figures": figures}
+def storage() -> str:
+    """What `make bench` measured of the store last, beside its peers on the same rows in the same run."""
+    results: dict[str, Any] = json.loads(STORAGE.read_text("utf-8"))
+    peers = {name: found for name, found in results["peers"].items() if "not_measured" not in found}
+    titles = [f"{PEERS[name]} {found['version']}" for name, found in peers.items()]
+    lines = [f"| {' | '.join(('figure', 'TickVault', *titles, ''))} |", f"|---{'|--:' * (1 + len(peers))}|---|"]
+    for name, (label, unit) in STORAGE_FIGURES.items():
+        if name in results:
+            names = PEER_SIZES if name in PEER_SIZES else (name,)
+            theirs = [next((f"{found[one]:,}" for one in names if one in found), "") for found in peers.values()]
+            lines.append(f"| {' | '.join((label, f'{results[name]:,}', *theirs, unit))} |")
+    machine = results["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, pyarrow {machine['pyarrow']}"
+    how = "one run, all to Arrow, the best of several rounds each (`python bench/storage.py`)"
+    return "\n".join([*lines, "", f"Measured {results['measured_at']} on {where}; {how}. ClickHouse with its tuned codecs."])
+
+
+TABLES = {"services": services, "settings": settings, "figures": figures, "storage": storage}
 CHECKED = ("services", "settings")
 
 
