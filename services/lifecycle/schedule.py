@@ -166,7 +166,7 @@ class Schedule:
     def _compress(self, day: TierDay, order: Order) -> Iterator[Done]:
         if not extras(day) and not keeps_position(day):
             if not order.dry_run:
-                self._require_space(day, 0.5)
+                self._require_space(day, 1.5)
             yield compress_day(day, dry_run=order.dry_run)
 
     def _archive(self, day: TierDay, order: Order) -> Iterator[Done]:

@@ -99,14 +99,16 @@ class Store:
         )
 
     def prepare(self) -> None:
-        closed_day(self.data)
+        rows = batch(300)
+        rows.ticks.sort(key=lambda row: (row[3] == 299, -row[3]))  # splits pages, so that they are worth compacting
+        closed_day(self.data, rows=rows)
         closed_day(self.data, DAY + 5_000, rows=Batch(ticks=[]))  # the newest file is the one persistence goes on from
         late_ticks(self.day)
 
     def prepare_anew(self) -> None:
-        """Persistence has begun another day file, 7 of its 10 ticks are known; and there is an import."""
+        """Persistence has begun another day file, 6 of its 10 ticks are known; and there is an import."""
         closed_day(self.data, rows=batch(3, first=2_000)).db.replace(self.day.imported)
-        closed_day(self.data, rows=batch(5, first=47), closed_at=NOW)
+        closed_day(self.data, rows=batch(5, first=297), closed_at=NOW)
 
     def prepare_again(self) -> None:
         """One tick, and one whose key is that of another."""
@@ -161,12 +163,12 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
 
 def test_unkilled_every_row_gets_where_it_belongs_and_readers_see_whole_generations(parts: list[Part]) -> None:
     down, anew, again, out = parts
-    assert down.generations == [0, 100, 110]
-    assert anew.generations == [110, 116, 120], "3 of each symbol imported, 2 in the day file begun anew"
-    assert again.generations == [120, 121, 61], "one for the archived day; and without the symbol that is deleted"
-    assert out.generations == [61, 0]
+    assert down.generations == [0, 600, 610]
+    assert anew.generations == [610, 616, 620], "3 of each symbol imported, 2 in the day file begun anew"
+    assert again.generations == [620, 621, 311], "one for the archived day; and without the symbol that is deleted"
+    assert out.generations == [311, 0]
     assert all(sorted(set(part.rows["ticks"])) == part.rows["ticks"] for part in parts[:3])
-    assert [len(part.rows["ticks"]) for part in parts[:3]] == [110, 120, 61]
+    assert [len(part.rows["ticks"]) for part in parts[:3]] == [610, 620, 311]
     assert [row[4] for row in anew.rows["account"]] == [3, 3], "duplicates"
     assert [row[4] for row in again.rows["quarantine"] if "conflict" in row[4]]
 
@@ -428,7 +430,7 @@ def test_readers_see_one_generation_or_the_other_while_a_day_is_sealed_amended_a
     store = Store(tmp_path)
     store.environment["TICKVAULT_LIFECYCLE_LINGER_S"] = "3600"
     store.prepare()
-    sealed = [tick(seq, bid=None if seq == 3 else 1_085_120_000 + seq) for seq in range(50)]
+    sealed = [tick(seq, bid=None if seq == 3 else 1_085_120_000 + seq) for seq in range(300)]
     amended = [*sealed, *(tick(seq, bid=1_085_120_000 + seq) for seq in range(1_000, 1_005))]
     generations = [[], sealed, amended, [*amended, tick(5_000)]]
     seen: list[int] = []

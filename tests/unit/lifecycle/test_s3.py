@@ -71,7 +71,7 @@ def test_a_day_goes_there_comes_back_is_amended_and_deleted(data: Path, s3: Cold
     assert len(ticks_of(data)) == 110
     assert verify_all(data, s3).problems == []
     assert {name.rpartition(".g2.")[1] for name in s3.names(day)} == {"", ".g2."}
-    retain_day(day, Retention(), 200, NOW, s3)
+    retain_day(day, Retention(days=184), 200, NOW, s3)
     assert s3.names(day) == []
 
 

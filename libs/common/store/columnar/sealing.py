@@ -55,11 +55,13 @@ def seal(
     late: Path | None = None,
     now: int,
     after: int = 0,
+    swap: bool = True,
     row_group_rows: int = ROW_GROUP_ROWS,
 ) -> Sealed:
     """Write the next generation of the day and swap it in. `now` in ns. One process at a time seals a day.
 
-    `after`: a generation that there was, where the manifest that would tell is gone.
+    `after`: a generation that there was, where the manifest that would tell is gone. Without `swap` nothing changes: it is only
+    found out whether it would.
 
     Rejected: the day is not closed, is damaged, or holds what the format cannot; Damaged: the manifest it has is.
     Retryable: the disk refuses, or a file is locked. After any of them readers see what they saw before.
@@ -98,6 +100,8 @@ def seal(
             output.verify(manifest)
         if current is not None and current.content == manifest.content:
             return Sealed(current, changed=False, duplicates=source.duplicates.total())
+        if not swap:
+            return Sealed(manifest, changed=True, duplicates=source.duplicates.total())
         point("verified_not_named")
         for output in outputs:
             output.rename()

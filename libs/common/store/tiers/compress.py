@@ -1,6 +1,6 @@
 """Compressing: a sealed day's .db becomes one zstd frame; the .db goes when that has been read back and stands in the receipt.
 
-.db as in the receipt, and sound ─▶ frame under a partial name, read back ─▶ renamed ─▶ receipt ─▶ .db deleted
+.db sound, and compacted ─▶ frame under a partial name, read back ─▶ renamed ─▶ receipt ─▶ .db deleted
 """
 
 from msgspec.structs import replace
@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from libs.common.domain.errors import Rejected
 from libs.common.store.columnar import Damaged, read_manifest
 from libs.common.store.tiers import frame
+from libs.common.store.tiers.compact import compact
 from libs.common.store.tiers.database import check_integrity, positions_of
 from libs.common.store.tiers.day import TierDay, tier_days
 from libs.common.store.tiers.disk import PARTIAL, disk_may_refuse, move, remove
@@ -30,7 +31,7 @@ def compress_day(day: TierDay, *, dry_run: bool = False) -> Done:
         if not dry_run:
             check_integrity(day.db)
             if receipt.zst is None or not day.zst.exists():
-                receipt = _pack(day, receipt)
+                receipt = _pack(day, compact(day, receipt, manifest))
             _check_packed(day, receipt)
             point("compressed_not_deleted")
             remove(day.db)

@@ -178,6 +178,14 @@ def keep_symbols(path: Path, symbols: Iterable[str]) -> None:
         connection.execute("VACUUM")
 
 
+def vacuum(path: Path, target: Path) -> None:
+    """Write `target`, with the rows of `path` in full pages."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    with opened(path) as connection:
+        connection.execute("VACUUM INTO ?", (str(target),))
+
+
 def _tables(connection: sqlite3.Connection, schema: str) -> list[str]:
     """Of those with a key; a file of an early version has no trades and no books."""
     found = {name for (name,) in connection.execute(_NAMES.format(schema=schema))}
