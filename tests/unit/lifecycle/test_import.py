@@ -19,7 +19,7 @@ from libs.common.store.partitions import settle as settle_partitions
 from libs.common.store.tiers import ColdStorage, read_receipt, state_of, tier_days, verify_all
 from services.lifecycle.cli.progress import Progress
 from tests.unit.common.imports.import_files import DATA, needs_data
-from tests.unit.lifecycle.days import DAY, closed_day, late_ticks, rows_of, tick, ticks_of
+from tests.unit.lifecycle.days import DAY, batch, closed_day, late_ticks, rows_of, tick, ticks_of
 from tests.unit.lifecycle.importing import csv_of, killed_at, numbers, objects, stored, values
 
 SYMBOL = ("--symbol", "EURUSD", "--provider", "V", "--yes")
@@ -159,6 +159,22 @@ def test_a_day_in_any_tier_takes_them_beside_what_it_has(run, data, file, tmp_pa
     assert "0 new, 300 there already" in out
     assert state_of(data, DAY) == "archived"
     assert verify_all(data, ColdStorage((tmp_path / "cold storage").as_uri())).problems == []
+
+
+def test_a_late_file_that_persistence_has_open_stays_its_own_and_is_seen_beside_the_import(run, data, file) -> None:
+    day = closed_day(data)
+    late = DayFile(day.late, closed=day.db)
+    late.write(batch(5, first=1_000))
+    for _ in range(2):
+        assert run("import", str(file), *SYMBOL)[0] == 0
+        assert (len(ticks_of(data)), stored(data)) == (110, Counter(values(300)))
+        assert day.late.exists()
+    late.write(batch(5, first=2_000))
+    late.close()
+    assert run("seal")[0] == 0
+    assert (len(ticks_of(data)), stored(data)) == (120, Counter(values(300)))
+    assert len(rows_of(day.db)["ticks"]) == 420
+    assert not day.late.exists()
 
 
 def test_ticks_of_the_same_provider_are_numbered_after_those_that_were_captured(run, data, tmp_path) -> None:
