@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from libs.common.domain.errors import Rejected, Retryable
 from libs.common.store import Batch, DayFile
@@ -16,18 +17,22 @@ from libs.common.store.tiers import (
     amend,
     amend_day,
     archive_day,
+    compact,
     compress_day,
     extras,
     finish,
     frame,
     keeps_position,
     plain_day,
+    read_receipt,
     seal_day,
     state_of,
     sweep,
     tier_days,
     verify_all,
 )
+from libs.common.store.tiers.database import vacuum
+from libs.common.store.tiers.receipt import write_receipt
 from tests.unit.lifecycle.days import (
     DAY,
     NOW,
@@ -345,6 +350,51 @@ def test_a_damaged_day_file_is_not_sealed_and_not_compressed(data: Path) -> None
         compress_day(sealed)
     assert sealed.db.exists()
     assert not sealed.zst.exists()
+
+
+def shuffled(data: Path) -> TierDay:
+    """A day whose pages are half full."""
+    rows = batch(300)
+    rows.ticks.sort(key=lambda row: -row[3])
+    return closed_day(data, rows=rows)
+
+
+def test_a_day_file_is_compacted_before_it_is_compressed_and_only_once(data: Path) -> None:
+    day = shuffled(data)
+    seal_day(day, NOW)
+    written, size = rows_of(day.db), day.db.stat().st_size
+    compress_day(day)
+    plain = plain_day(day, None)
+    assert plain.stat().st_size < 0.95 * size
+    assert rows_of(plain) == written
+    assert read_manifest(day.manifest).generation == 1
+    packed = day.zst.read_bytes()
+    shutil.move(plain, day.db)  # as restored
+    receipt = read_receipt(day.receipt)
+    assert receipt is not None
+    write_receipt(day.receipt, replace(receipt, zst=None))
+    compress_day(day)
+    assert day.zst.read_bytes() == packed, "what cold storage has under the name of this generation"
+
+
+def test_a_day_file_that_is_not_compacted_right_stays(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = shuffled(data)
+    seal_day(day, NOW)
+    before = day.db.read_bytes()
+
+    def wrong(path: Path, target: Path) -> None:
+        vacuum(path, target)
+        connection = sqlite3.connect(target)
+        connection.execute("UPDATE ticks SET bid = bid + 1 WHERE seq = 7")
+        connection.commit()
+        connection.close()
+
+    monkeypatch.setattr(compact, "vacuum", wrong)
+    with pytest.raises(Damaged, match="does not hold the rows of the day"):
+        compress_day(day)
+    assert day.db.read_bytes() == before
+    assert len(ticks_of(data)) == 600
+    assert read_manifest(day.manifest).generation == 1
 
 
 def test_a_day_file_stays_where_the_compressed_one_beside_it_is_damaged(data: Path) -> None:
