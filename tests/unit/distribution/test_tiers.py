@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import sys
 from decimal import Decimal
 
 import pyarrow as pa
@@ -270,3 +271,24 @@ def test_others_are_answered_while_a_long_range_is_streamed(vault, tick):
         return await asyncio.gather(*streams, *pages)
 
     assert {answer.status_code for answer in vault.run(scenario)} == {200}
+
+
+def test_no_day_file_is_opened_by_anything_but_one_library(vault, tick, day):
+    """Another SQLite, or another descriptor, would drop that one's POSIX locks when it is closed."""
+    vault.write(*(tick(ts=MIDNIGHT + n, seq=n) for n in range(3)), closed=True)
+    vault.write(tick(ts=MIDNIGHT + NS_PER_DAY))
+    seal_day(day, vault.now)
+    opened = []
+    audited = True
+
+    def audit(event, arguments):
+        if audited and event in ("open", "sqlite3.connect") and str(arguments[0]).endswith(".db"):
+            opened.append((event, arguments[0]))
+
+    sys.addaudithook(audit)
+    try:
+        for path in (URL, f"{URL}&format=parquet", "/api/history/available", "/api/quotes/history/EURUSD", "/api/pipeline/stats"):
+            assert vault.get(path).status_code == 200
+    finally:
+        audited = False
+    assert opened == []

@@ -107,7 +107,7 @@ def filled(days):
 
 
 @given(days=stores(), query=questions, batch_rows=st.integers(1, 9), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_split_over_tiers_gives_the_answer_of_a_plain_sort(days, query, batch_rows, data):
     everything = [row for _, _, rows, _, _ in days for row in rows]
     right = expected(everything, query)
@@ -129,7 +129,7 @@ def test_any_split_over_tiers_gives_the_answer_of_a_plain_sort(days, query, batc
 
 
 @given(days=stores(), symbol=st.sampled_from(SYMBOLS), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_stood_at_a_time_is_the_last_tick_of_each_provider(days, symbol, data):
     everything = [row for _, _, rows, _, _ in days for row in rows]
     at = data.draw(st.sampled_from([row[2] for row in everything]).flatmap(lambda ts: st.integers(ts - 1, ts + 1)))
