@@ -181,6 +181,26 @@ def test_a_watermark_never_says_more_than_the_copies_hold(
     assert durable_positions(files) == {"LP1": 1_000}
 
 
+def test_a_file_that_is_begun_while_a_backup_begins_is_in_it_where_the_watermark_covers_it(
+    data: Path, storage: BackupStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = tier_day(data, DAY + 1)
+    write(today.db, batch(10, day=DAY + 1))
+    copy = snapshots._copy
+
+    def write_then_copy(path: Path, target: Path) -> None:
+        if path == today.db:
+            late_ticks(tier_day(data, DAY))
+            some_ticks(today, 8_000)
+        copy(path, target)
+
+    monkeypatch.setattr(snapshots, "_copy", write_then_copy)
+    restore(storage, made(data, storage), tmp_path / "restored")
+    restored = [tier_day(tmp_path / "restored", DAY + 1).db, tier_day(tmp_path / "restored", DAY).late]
+    assert durable_positions(restored) == {"LP1": 8_000}
+    assert len(snapshot_rows(restored[1])) == 5
+
+
 def test_journals_from_the_watermark_on_come_with_it(data: Path, storage: BackupStorage) -> None:
     write(tier_day(data).db, batch(10))  # durable up to 1,000
     names = [f"{base:020d}.journal" for base in (100, 900, 1_000, 2_000)]

@@ -1,6 +1,7 @@
 """What a store held at a time, kept in a folder of its own while it is sent.
 
-what is open, listed ─▶ how far each partition is durable ─▶ copies of the open files ─▶ links to the others ─▶ journals
+how far each partition is durable ─▶ copy of its busiest file, whose watermark counts ─▶ copies of its other open files, listed
+again ─▶ links to the closed ones ─▶ journals from the watermark on
 
 Lifecycle waits meanwhile, so no day is seen between two of its tiers; capture never does.
 """
@@ -12,6 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,29 +84,21 @@ def only_one(data_dir: Path) -> Iterator[None]:
 
 def _take(data_dir: Path, folder: Path, reserve_bytes: int) -> Snapshot:
     days = tier_days(data_dir)
-    live = [(day, path) for day in reversed(days) for path in _live(day)]
+    live = _live(days)
     require_space(data_dir, sum(path.stat().st_size for _, path in live), reserve_bytes)
     taken = Snapshot(folder, watermark=_durable(days))
-    begun: set[str] = set()  # partitions of which a file is copied
-    for day, path in live:
-        name = _name(data_dir, path)
-        try:
-            _copy(path, _target(taken, name))
-            if day.infix in begun:
-                _set_down(_target(taken, name), taken.watermark[day.infix])
-            else:  # what its watermark covers is in this copy, or in the files that are copied after it
-                _raise_to(taken.watermark.setdefault(day.infix, {}), _target(taken, name))
-            begun.add(day.infix)
-        except Rejected as error:
-            taken.problems[name] = str(error)
-            continue
-        taken.files.append(name)
-        taken.unsealed.append(name)
-    copied = {path for _, path in live}
-    for day in days:
-        for path, found in _closed(day).items():
-            if path not in copied:
-                _link(data_dir, path, found, taken)
+    copied = set()
+    for infix, path in dict(reversed(live)).items():  # the busiest of each partition
+        copied.add(path)
+        _copy_to(data_dir, path, taken, partial(_raise_to, taken.watermark.setdefault(infix, {})))
+    days = tier_days(data_dir)  # again: the watermarks of these may cover what is in files that were begun meanwhile
+    closed = {path: found for day in days for path, found in _closed(day).items()}  # before what is begun from here on
+    for infix, path in (*live, *_live(days)):
+        if path not in copied:
+            copied.add(path)
+            _copy_to(data_dir, path, taken, partial(_set_down, taken.watermark.get(infix, {})))
+    for path in sorted(closed.keys() - copied):
+        _link(data_dir, path, closed[path], taken)
     partitions = Layout(data_dir).partitions_file()
     if partitions.exists():
         _link(data_dir, partitions, None, taken)
@@ -115,12 +109,15 @@ def _take(data_dir: Path, folder: Path, reserve_bytes: int) -> Snapshot:
     return taken
 
 
-def _live(day: TierDay) -> list[Path]:
-    """Files of the day that their writer may have open, the busiest first."""
-    found = [day.late] if day.late.exists() else []
-    with contextlib.suppress(Rejected):  # a damaged one is kept as it is
-        if day.state() == "open":
-            found.insert(0, day.db)
+def _live(days: list[TierDay]) -> list[tuple[str, Path]]:
+    """(partition's infix, path) of files that their writer may have open, the busiest first."""
+    found = []
+    for day in reversed(days):
+        with contextlib.suppress(Rejected):  # a damaged one is kept as it is
+            if day.state() == "open":
+                found.append((day.infix, day.db))
+        if day.late.exists():
+            found.append((day.infix, day.late))
     return found
 
 
@@ -147,6 +144,20 @@ def _positions(path: Path) -> list[tuple[str, int]]:
         return connection.execute("SELECT session, position FROM watermark").fetchall() if version else []
 
 
+def _copy_to(data_dir: Path, path: Path, taken: Snapshot, settle: Callable[[Path], None]) -> None:
+    """`settle`: what its watermark is to say. A problem where the file is damaged."""
+    name = _name(data_dir, path)
+    target = _target(taken, name)
+    try:
+        _copy(path, target)
+        settle(target)
+    except Rejected as error:
+        taken.problems[name] = str(error)
+        return
+    taken.files.append(name)
+    taken.unsealed.append(name)
+
+
 def _copy(path: Path, target: Path) -> None:
     """In one read transaction, however much is written meanwhile."""
     with opened(path) as source, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
@@ -155,7 +166,7 @@ def _copy(path: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def _set_down(path: Path, durable: dict[str, int]) -> None:
+def _set_down(durable: dict[str, int], path: Path) -> None:
     """The watermark of a copy, to what was durable before the first: what came between may be missing in that."""
     with opened(path, "rw") as copy:
         if copy.execute("PRAGMA user_version").fetchone()[0]:
@@ -165,7 +176,7 @@ def _set_down(path: Path, durable: dict[str, int]) -> None:
 
 def _closed(day: TierDay) -> dict[Path, Sum | None]:
     """Files of the day that never change in place, with their sums where receipt or manifest say; also those that are missing."""
-    found: dict[Path, Sum | None] = {path: None for path in day.files() if path.suffix != ".parquet"}
+    found: dict[Path, Sum | None] = {path: None for path in day.files() if path.suffix != ".parquet" and path != day.late}
     try:
         manifest = read_manifest(day.manifest)
         found |= {day.manifest.with_name(file.name): Sum(file.bytes, file.sha256) for file in manifest.files.values()}
