@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,20 @@ def test_every_file_and_every_field_comes_back(store: Path, storage: BackupStora
         "archived", "compressed", "sealed", "sealed", "closed", "open",
     ]  # fmt: skip
     assert verify_all(tmp_path / "restored", cold).problems == []
+
+
+def test_it_comes_back_without_this_program_as_the_page_of_formats_says(
+    store: Path, storage: BackupStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = made(store, storage)
+    page = (Path(__file__).resolve().parents[3] / "docs" / "formats.md").read_text("utf-8")
+    lines = page.partition("## A backup")[2].partition("    import hashlib")[2].partition("\n\n## ")[0]
+    monkeypatch.chdir(tmp_path / "backups")
+    shutil.copy(backup.name.path, "manifest.json")
+    exec(textwrap.dedent("    import hashlib" + lines), {})
+    before = content_of(store)
+    before.pop("journal/LP1/00000000000000000100.journal.zst")
+    assert content_of(tmp_path / "backups" / "restored") == before
 
 
 def test_what_is_there_already_is_not_sent_again(store: Path, storage: BackupStorage, tmp_path: Path) -> None:
