@@ -1,6 +1,7 @@
 """Size and speed of sealed days, with peers on the same rows in the same run. Writes bench/results/storage.json.
 
     python bench/storage.py [--quick] [--folder FOLDER] [--only ours polars duckdb clickhouse arcticdb]
+    python bench/storage.py --part sizes|beside       one of the figures that need no peers, into what was measured before
 
 Each contender runs in a process of its own, one after the other, and reports the best of several rounds; compare figures of one
 run only. All are asked for the same rows, all columns, in order of (ts, provider, seq), as Arrow. Polars and DuckDB read our
@@ -33,13 +34,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+import beside
 
 from libs.common.domain.moment import NS_PER_DAY, NS_PER_S, parse_day
 from libs.common.store import Layout
 from libs.common.store.columnar import Query, SealedReader, read_manifest, seal, sealed_days
-from libs.common.store.compression import compress_file
+from libs.common.store.history import HistoryReader
 from libs.common.store.schema import migrate
+from libs.common.store.tiers import compress_day, seal_day, tier_days
 
 RESULTS = ROOT / "bench/results/storage.json"
 DATA = Path(os.environ.get("TICKVAULT_TEST_DATA") or ROOT.parent / "shared/data") / "lean"
@@ -62,7 +66,11 @@ TARGETS = {  # name: upper bound
     "as_of_ms": 2,
     "seal_s": 45,
     "seal_mb": 1000,
+    "seal_beside_s": 45,
+    "seal_beside_mb": 1000,
+    "seal_beside_lag_second_half_s": 1,
 }
+LARGE_TICKS = 10_000_000
 TURNS = 4
 CONTENDERS = ("ours", "polars", "duckdb", "clickhouse", "arcticdb")
 
@@ -226,13 +234,13 @@ def peak_mb() -> float:
 
 def ours(folder: Path, rounds: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
-        readers = {store: stack.enter_context(SealedReader(folder / store)) for store in ("half", "busy")}
+        readers = {store: stack.enter_context(HistoryReader(folder / store)) for store in ("half", "busy")}
 
         def read(store: str, start: int, end: int) -> int:
             return sum(batch.num_rows for batch in readers[store].read(Query((SYMBOL,), start, end)))
 
         def first_batch() -> int:
-            with SealedReader(folder / "half") as reader:
+            with HistoryReader(folder / "half") as reader:
                 return next(reader.read(Query((SYMBOL,), *EVER))).num_rows
 
         rng = np.random.default_rng(1)
@@ -392,13 +400,14 @@ def arcticdb(folder: Path, rounds: int) -> dict[str, Any]:
 def sizes(folder: Path) -> dict[str, float]:
     """Bytes a tick of the real days: of the whole file of the ticks, three columns more than the figure asks for."""
     ticks = rows_in(folder / "real")
-    day_files = [path for _, path in Layout(folder / "real").day_files()]
-    packed = []
-    for path in day_files:
-        target = path.with_name(path.name + ".zst")
-        compress_file(path, target)
-        packed.append(target.stat().st_size)
-        target.unlink()
+    tiers = Path(shutil.copytree(folder / "real", folder / "tiers"))
+    days = tier_days(tiers)
+    plain = sum(day.db.stat().st_size for day in days)
+    for day in days:
+        seal_day(day, time.time_ns())
+        compress_day(day)
+    packed = sum(day.zst.stat().st_size for day in days)
+    shutil.rmtree(tiers)
     columns: dict[str, int] = {}
     for path in parquet_files(folder / "real"):
         footer = pq.read_metadata(path)
@@ -410,8 +419,8 @@ def sizes(folder: Path) -> dict[str, float]:
         "ticks": ticks,
         "parquet_bytes_per_tick": round(sum(Path(path).stat().st_size for path in parquet_files(folder / "real")) / ticks, 3),
         "parquet_bytes_per_tick_by_column": {name: round(size / ticks, 3) for name, size in columns.items()},
-        "db_bytes_per_tick": round(sum(path.stat().st_size for path in day_files) / ticks, 2),
-        "db_zst_bytes_per_tick": round(sum(packed) / ticks, 2),
+        "db_bytes_per_tick": round(plain / ticks, 2),
+        "db_zst_bytes_per_tick": round(packed / ticks, 2),
     }
 
 
@@ -427,7 +436,7 @@ def in_a_process(contender: str, folder: Path, rounds: int) -> dict[str, Any]:
 
 def build(folder: Path, *, quick: bool) -> None:
     maker = Maker()
-    days, ticks, busy, large = (10, 8_000, 29_000, 200_000) if quick else (130, 77_000, 290_000, 10_000_000)
+    days, ticks, busy, large = (10, 8_000, 29_000, 200_000) if quick else (130, 77_000, 290_000, LARGE_TICKS)
     maker.real_days(folder / "real")
     maker.days(folder / "half", days, ticks)
     maker.busy_day(folder / "busy", busy, busy * 12 // 290)
@@ -438,12 +447,22 @@ def build(folder: Path, *, quick: bool) -> None:
     shutil.rmtree(folder / "half/ticks/db")
 
 
+def part(name: str, folder: Path) -> dict[str, float]:
+    if name == "sizes":
+        Maker().real_days(folder / "real")
+        seal_all(folder / "real")
+        return sizes(folder)
+    Maker().days(folder / "large", 1, LARGE_TICKS, symbols=28)
+    return beside.measure(folder / "large", folder / "beside")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small stores, to try it out; results are printed, not kept")
     parser.add_argument("--folder", type=Path, help="keep the stores here, and use them where they are already")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", choices=("sizes", "beside"))
     parser.add_argument("--contender", choices=(*CONTENDERS, "sealing"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
@@ -451,9 +470,12 @@ def main() -> int:
         return 0
     folder = options.folder or Path(tempfile.mkdtemp(prefix="bench-storage-", dir=os.environ.get("BENCH_DIR")))
     try:
-        if not (folder / "busy").exists():
-            build(folder, quick=options.quick)
-        results = measure(folder, options.only, options.rounds)
+        if options.part:
+            results = json.loads(RESULTS.read_text("utf-8")) | part(options.part, folder)
+        else:
+            if not (folder / "busy").exists():
+                build(folder, quick=options.quick)
+            results = measure(folder, options.only, options.rounds)
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -473,6 +495,7 @@ def measure(folder: Path, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
         print(f"… {contender}", file=sys.stderr, flush=True)
         found[contender] = better(found.get(contender, {}), in_a_process(contender, folder, rounds))
     results = sizes(folder) | found.pop("ours", {}) | found.pop("sealing")
+    results |= beside.measure(folder / "large", folder / "beside")
     if "half_year_s" in results and "half_year_s" in found.get("polars", {}):
         results["half_year_to_polars"] = round(results["half_year_s"] / found["polars"]["half_year_s"], 3)
     machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), "pyarrow": pa.__version__}
