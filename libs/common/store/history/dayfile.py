@@ -158,7 +158,7 @@ class DayFileSource:
     @contextlib.contextmanager
     def _opened(self) -> Iterator["_Connection"]:
         try:
-            uri = f"{self.path.resolve().as_uri()}?mode=ro"
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
             with adbc_driver_sqlite.connect(uri) as database, AdbcConnection(database) as connection:
                 opened = _Connection(connection, self._busy_timeout_s)
                 if opened.version > SCHEMA_VERSION:
