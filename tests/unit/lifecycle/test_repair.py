@@ -264,3 +264,17 @@ def test_whatever_can_be_written_comes_back_from_parquet(tmp_path: Path, on_time
     day.db.unlink()
     repaired(day)
     assert state(day) == before
+
+
+@pytest.mark.parametrize("waiting", ["taken", "imported"])
+def test_what_has_still_to_be_made_part_of_the_day_outlives_a_repair(day: TierDay, waiting: str) -> None:
+    late_ticks(day, batch(5, first=2_000))
+    day.late.rename(getattr(day, waiting))
+    before = ticks_of(day.data_dir)
+    flip(day.db)
+    assert [one.path for one in repaired(day)] == [day.db]
+    assert ticks_of(day.data_dir) == before
+    amend_day(day, getattr(day, waiting), NOW + 2, None)
+    added = [tick for tick in ticks_of(day.data_dir) if tick not in before]
+    assert [tick[:2] + tick[3:] for tick in added] == [tick[:2] + (tick[3], *tick[5:7]) for tick in batch(5, first=2_000).ticks]
+    assert verify_all(day.data_dir, None).problems == []

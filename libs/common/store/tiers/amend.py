@@ -9,6 +9,7 @@ same step again lead to the same end.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -76,10 +77,10 @@ def amend_day(day: TierDay, extra: Path, now: int, cold: ColdStorage | None) -> 
             rebuilt = day.scratch("next")
             _copy(base, rebuilt)
             begun = _begun_anew(day)
-            for path in (day.taken, day.imported, *begun):
-                if path.exists():
-                    merge(rebuilt, path)
-            after = replace(day, rebuilt, now, merged=bool(begun))
+            merged = [path for path in (day.taken, day.imported, *begun) if path.exists()]
+            for path in merged:
+                merge(rebuilt, path)
+            after = replace(day, rebuilt, now, merged=merged)
         else:
             after = sealed.manifest
         return _done("amend", day, before, after) if after.generation != before.generation else None
@@ -109,17 +110,17 @@ def plain_day(day: TierDay, cold: ColdStorage | None) -> Path:
     return plain
 
 
-def replace(day: TierDay, rebuilt: Path, now: int, *, merged: bool = False) -> Manifest:
+def replace(day: TierDay, rebuilt: Path, now: int, *, merged: Sequence[Path] = ()) -> Manifest:
     """Put a rebuilt day file in the place of the day's, compressed or not, and seal it. `rebuilt` is gone then.
 
-    `merged`: it holds the rows of a day file that was begun anew, too.
+    `merged`: the `extras` whose rows it holds too; they are gone as well, and any others are not.
     """
     check_integrity(rebuilt)
     following = Sum.of(rebuilt)
     receipt = _receipt(day)
-    write_receipt(day.receipt, msgspec.structs.replace(receipt, next_db=following))
+    write_receipt(day.receipt, msgspec.structs.replace(receipt, next_db=following, merged=tuple(path.name for path in merged)))
     point("rebuilt_not_replaced")
-    if merged or (day.db.exists() and Sum.of(day.db) == receipt.db):
+    if day.db in merged or (day.db.exists() and Sum.of(day.db) == receipt.db):
         move(rebuilt, day.db)
     else:
         move_to_free(rebuilt, day.db)  # where there is no day file, its writer may begin one at any moment
@@ -128,10 +129,7 @@ def replace(day: TierDay, rebuilt: Path, now: int, *, merged: bool = False) -> M
 
 
 def finish(day: TierDay, now: int) -> None:
-    """Bring to its end what a killed process was at; nothing where there is nothing. Errors as `seal_day`.
-
-    Before anything new is put beside the day: what is there is taken for what was merged.
-    """
+    """Bring to its end what a killed process was at; nothing where there is nothing. Errors as `seal_day`."""
     with disk_may_refuse(day.db):
         receipt = read_receipt(day.receipt)
         if receipt is None or receipt.deleting:
@@ -146,7 +144,8 @@ def _seal_replaced(day: TierDay, found: Sum, now: int) -> Manifest:
     receipt = _receipt(day)
     sealed = seal(day.data_dir, day.db, now=now, after=receipt.generation)
     point("sealed_not_deleted")
-    remove(day.zst, day.taken, day.imported)  # before the receipt: what was merged must not be found again and counted twice
+    # before the receipt: what was merged must not be found again and counted twice
+    remove(day.zst, *(path for path in (day.taken, day.imported) if path.name in receipt.merged))
     point("deleted_not_settled")
     write_receipt(day.receipt, Receipt(day=receipt.day, generation=sealed.manifest.generation, db=found, cold=receipt.cold))
     return sealed.manifest

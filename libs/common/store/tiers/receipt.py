@@ -27,7 +27,8 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """`generation`: of the manifest whose rows `db` holds. `next_db`: of a rebuilt file that is about to take its place.
+    """`generation`: of the manifest whose rows `db` holds. `next_db`: of a rebuilt file that is about to take its place, and
+    `merged` the names of the files whose rows it holds too.
 
     `zst`: of the compressed `db`, once that has been read back; from then on `db` describes what it decompresses to. `cold`: by
     name, what was read back from cold storage, of earlier generations too. `deleting`: retention has decided, and has begun.
@@ -38,6 +39,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     db: Sum
     next_db: Sum | None = None
+    merged: tuple[str, ...] = ()
     zst: Sum | None = None
     cold: dict[str, Sum] = {}
     deleting: bool = False
