@@ -37,6 +37,6 @@ def compact(day: TierDay, receipt: Receipt, manifest: Manifest) -> Receipt:
     finally:
         compacted.unlink(missing_ok=True)
     point("compacted_not_in_receipt")
-    settled = replace(receipt, db=following)
+    settled = replace(receipt, db=following, next_db=None)
     write_receipt(day.receipt, settled)
     return settled
