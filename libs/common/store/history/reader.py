@@ -24,7 +24,8 @@ from libs.common.store.columnar.catalog import Catalog, Moved
 from libs.common.store.columnar.order import Order, words
 from libs.common.store.columnar.query import COLUMNS, Prices, Query
 from libs.common.store.columnar.reader import BATCH_ROWS, LOOKBACK_DAYS, SKEW_NS, THREADS
-from libs.common.store.columnar.stream import PIECE_ROWS, Stream
+from libs.common.store.columnar.schema import ROW_GROUP_ROWS, TAIL_SHARE
+from libs.common.store.columnar.stream import FIRST_SHARE, PIECE_ROWS, Stream
 from libs.common.store.history import dayfile
 from libs.common.store.history.cold import CACHE_BYTES_MAX, ColdCache
 from libs.common.store.history.dayfile import DayFileSource
@@ -38,6 +39,7 @@ BUSY_TIMEOUT_S = 2.0  # a day being closed is locked for about as long as its la
 MOVES_MAX = 10  # in a row, without a tick between them
 SHARE_ROWS_MIN = 4_096  # of one symbol in one file, read at once
 TIES_ROWS = 16  # read beyond what is asked for: of the last instant of a piece there may be more
+FEW_PIECE_ROWS = FIRST_SHARE * (ROW_GROUP_ROWS // TAIL_SHARE + 1)  # the newest row groups of two providers are read at once
 FEW_ROWS = 32_768  # who asks for no more than this is not made to wait for more
 
 Position = tuple[int, str, int]
@@ -197,7 +199,9 @@ class HistoryReader:
         few = rows is not None and rows <= FEW_ROWS
         for span in _spans(query, files):
             sealed = Stream(self._catalog, span, left_out, order)
-            sources: list[Iterator[pa.Table]] = [sealed.tables(*((None, 1) if few else (self._pool, self._piece_rows)))]
+            sources: list[Iterator[pa.Table]] = [
+                sealed.tables(*((None, FEW_PIECE_ROWS) if few else (self._pool, self._piece_rows)))
+            ]
             day = day_of(span.start)
             if day in files:
                 sources = sources if next(self._catalog.days(day, day), None) else []
