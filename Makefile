@@ -32,6 +32,7 @@ check: .venv/ready  ## style, types, layers
 bench: .venv/ready  ## the tables of figures, and bench/results (peers of the store: .venv/bin/pip install '.[peers]')
 	$(BIN)/python -m bench
 	$(BIN)/python bench/storage.py
+	$(BIN)/python bench/open_day.py
 	$(BIN)/python -m docs.generate
 
 chaos: .venv/ready  ## 100 rounds of kill -9, empty Redis, full disks and a hostile LP (CHAOS_SEED=N repeats a run)
