@@ -276,5 +276,6 @@ def test_what_has_still_to_be_made_part_of_the_day_outlives_a_repair(day: TierDa
     assert ticks_of(day.data_dir) == before
     amend_day(day, getattr(day, waiting), NOW + 2, None)
     added = [tick for tick in ticks_of(day.data_dir) if tick not in before]
-    assert [tick[:2] + tick[3:] for tick in added] == [tick[:2] + (tick[3], *tick[5:7]) for tick in batch(5, first=2_000).ticks]
+    late = batch(5, first=2_000).ticks
+    assert [(*tick[:2], *tick[3:]) for tick in added] == [(*tick[:2], tick[3], *tick[5:7]) for tick in late]
     assert verify_all(day.data_dir, None).problems == []
