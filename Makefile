@@ -20,7 +20,7 @@ demo: .venv/ready  ## Redis, two simulated providers, 128 symbols, the whole pip
 	@$(BIN)/python -m deploy.demo
 
 test: .venv/ready  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready  ## style, types, layers
 	$(BIN)/ruff check $(SOURCES)
