@@ -12,7 +12,7 @@ from libs.common.runtime import ports
 def test_a_port_is_given_once_until_whoever_asked_listens_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     port = ports.free_port()
     monkeypatch.setattr(ports, "FREE_PORTS", [port])
-    with pytest.raises(OSError, match="no free port on 127.0.0.1 after 100 tries"):
+    with pytest.raises(OSError, match="no free port on"):
         ports.free_port()
     other = f"from libs.common.runtime import ports; ports.FREE_PORTS = [{port}]; ports.free_port()"
     assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode == 1
