@@ -33,6 +33,7 @@ def add(commands: Commands, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--provider", metavar="NAME", help=f"whose ticks these are; default: {PROVIDER}; --compare: of all")
     command.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     command.add_argument("--compare", action="store_true", help="only say whether store and files are equal; change nothing")
+    command.add_argument("--dry-run", action="store_true", help="say what would be new, and what would be archived and deleted")
     command.set_defaults(run=_migrate)
 
 
@@ -42,10 +43,10 @@ def _migrate(options: argparse.Namespace, settings: LifecycleSettings) -> int:
     copies = legacy_json_dir(settings.data_dir).absolute()
     if any(path.absolute().is_relative_to(copies) for path in options.paths):
         return refuse(f"{copies} holds copies of what is stored: see --compare, and delete them when nobody reads them any more")
-    target = target_of(options.provider or PROVIDER, settings)
+    target = target_of(options.provider or PROVIDER, settings, dry_run=options.dry_run)
     archive = Migrated(settings.data_dir)
     archived = ticks = left = 0
-    for done in archive.finish():
+    for done in archive.finish() if not options.dry_run else ():
         say({"finished": done.file}, f"{done.file}: was archived before, and is deleted now", as_json=options.json)
     for number, files in enumerate(_parts(options.paths)):
         stamps = {source.path: stamp_of(source.path) for source in files}
@@ -57,8 +58,11 @@ def _migrate(options: argparse.Namespace, settings: LifecycleSettings) -> int:
             stage(found, staging)
             if number == 0:
                 preview(found, staging, as_json=options.json)
-                if (answer := confirmed(found, options)) is not None:
+                if not options.dry_run and (answer := confirmed(found, options)) is not None:
                     return answer
+            if options.dry_run:
+                left += _would(found, staging, target, as_json=options.json)
+                continue
             differing = _bring_in(staging, target, as_json=options.json)
             report_files(staging, as_json=options.json)
             for file, outcome in zip(found, staging.files, strict=True):
@@ -74,9 +78,23 @@ def _migrate(options: argparse.Namespace, settings: LifecycleSettings) -> int:
                         problem = str(error)
                 left += 1
                 say({"left": outcome.file, "problem": problem}, f"{outcome.file} stays: {problem}", as_json=options.json)
+    if options.dry_run:
+        return 1 if left else 0
     text = f"{archived} files with {ticks:,} ticks migrated, {left} left where they are"
     say({"migrated": archived, "ticks": ticks, "left": left}, text, as_json=options.json)
     return 1 if left else 0
+
+
+def _would(files: list[ImportFile], staging: Staging, target: Target, *, as_json: bool) -> int:
+    """Say what a migration would do; how many files would stay where they are, as far as can be told without it."""
+    failed = bring_in_all(staging, target, as_json=as_json)
+    report_files(staging, as_json=as_json)
+    stay = {file.source.path for file, outcome in zip(files, staging.files, strict=True) if outcome.error or outcome.rejected}
+    for file in files:
+        if file.source.path not in stay:
+            text = f"{file.source.name}: would be archived and deleted, once all of it was read back from the store"
+            say({"would_archive": file.source.name}, text, as_json=as_json)
+    return len(stay) + len(failed)
 
 
 def _parts(paths: list[Path]) -> Iterator[list[Source]]:

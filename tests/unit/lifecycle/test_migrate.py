@@ -75,6 +75,19 @@ def test_the_provider_can_be_named_and_the_report_read_by_a_program(run, data, f
     assert found[-1] == {"migrated": 3, "ticks": 150, "left": 0}
 
 
+def test_a_dry_run_says_what_would_be_deleted_and_changes_nothing(run, data, folder) -> None:
+    (folder / "b.json").write_text("[1]")
+    files = sorted(path.name for path in folder.rglob("*.json"))
+    code, out, _ = run("migrate", str(folder), "--dry-run")
+    assert code == 1
+    assert "2024-10-04 EURUSD: 60 would be new" in out
+    assert out.count("would be archived and deleted") == 2
+    assert sorted(path.name for path in folder.rglob("*.json")) == files
+    assert tier_days(data) == []
+    (folder / "b.json").unlink()
+    assert run("migrate", str(folder), "--dry-run")[0] == 0
+
+
 def test_without_yes_nothing_happens(run, data, folder) -> None:
     code, out, err = run("migrate", str(folder))
     assert code == 2
