@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -170,29 +168,9 @@ def test_the_drill_finds_a_live_store_with_other_rows_and_a_day_that_was_missed(
     assert problem.problem == "the live store has other rows of this generation"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> BackupStorage:
-    """An empty bucket."""
-    for name, value in {
-        "ACCESS_KEY_ID": "key",
-        "SECRET_ACCESS_KEY": "secret",
-        "REGION": "us-east-1",
-        "ENDPOINT_URL": endpoint,
-    }.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
-    return BackupStorage("s3://bucket/backups")
+def s3(bucket: str) -> BackupStorage:
+    return BackupStorage(f"{bucket}/backups")
 
 
 def test_all_of_it_on_s3(store: Path, s3: BackupStorage, cold: ColdStorage, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Cold storage on an S3 endpoint: the same promises as in a folder."""
 
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import obstore.store
@@ -23,31 +21,10 @@ from libs.common.store.tiers import (
 from libs.common.testing.redis_server import free_port
 from tests.unit.lifecycle.days import DAY, NOW, closed_day, late_ticks, rows_of, ticks_of
 
-moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
 
 @pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> ColdStorage:
-    """An empty bucket."""
-    for name, value in {
-        "ACCESS_KEY_ID": "key",
-        "SECRET_ACCESS_KEY": "secret",
-        "REGION": "us-east-1",
-        "ENDPOINT_URL": endpoint,
-    }.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
-    return ColdStorage("s3://bucket/tickvault/eu")
+def s3(bucket: str) -> ColdStorage:
+    return ColdStorage(f"{bucket}/tickvault/eu")
 
 
 def put(name: str, content: bytes) -> None:
