@@ -1,5 +1,6 @@
 """A port for whoever does not care which."""
 
+import atexit
 import os
 import socket
 from collections import deque
@@ -10,6 +11,12 @@ TRIES_MAX = 100
 HELD_MAX = 200
 
 _held: deque[socket.socket] = deque()
+
+
+@atexit.register
+def _let_go() -> None:
+    while _held:
+        _held.popleft().close()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
